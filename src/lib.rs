@@ -1,0 +1,23 @@
+//! Maturion watches a live platform through Kafka, detects what goes wrong, and hands it on with proof.
+//!
+//! # Layout
+//!
+//! Read `roles/intake.rs` first, then `window.rs`, `roles/detect.rs` and `detect.rs`: that is the way of a record.
+//!
+//! ```text
+//!  telemetry.logs, telemetry.metrics
+//!        │
+//!   roles::intake    decode ─▶ window::Aggregator      (one Partial per commit; bad records ─▶ maturion.dead-letter)
+//!        │
+//!   maturion.partials                                  (keyed by series, one transaction with the input offsets)
+//!        │
+//!   roles::detect    window::Windows ─▶ detect::Detector
+//!        │
+//!   maturion.windows, maturion.remediation             (one transaction with the partials' offsets and all state)
+//! ```
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
+
+pub mod model;

@@ -1,0 +1,8 @@
+//! The nouns of Maturion: what the stages hand to each other.
+//!
+//! Everything here is plain data. `model` never does I/O, never reads a clock and uses no other module.
+
+pub mod detection;
+pub mod pipeline;
+pub mod schema;
+pub mod series;
