@@ -19,5 +19,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
+//! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
 
+pub mod config;
 pub mod model;

@@ -1,0 +1,90 @@
+//! `[kafka.properties]`: what is handed to librdkafka, and where its secrets come from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::document::{DocumentError, Located, Origin};
+
+/// Properties that are secret: never in plain text in the file.
+const SECRET: [&str; 7] = [
+    "sasl.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "ssl.engine.password",
+];
+
+/// Properties that exactly-once processing owns.
+const OURS: [&str; 9] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "group.id",
+    "transactional.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "isolation.level",
+    "auto.offset.reset",
+];
+
+/// Reads `NAME_env` from the environment and `NAME_file` from a file, and refuses secrets in plain text.
+/// In a variable's name `_` stands for `.`: `MATURION__KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`.
+pub(super) fn resolve(
+    written: BTreeMap<String, Located<String>>,
+    environment: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<BTreeMap<String, String>, DocumentError> {
+    let mut resolved = BTreeMap::new();
+    // Variables last: they override what the file says under another spelling of the same name.
+    let (variables, lines): (Vec<_>, Vec<_>) =
+        written.into_iter().partition(|(_, text)| matches!(text.origin, Origin::Variable(_)));
+    for (name, text) in lines {
+        let (name, value) = from_line(&name, &text, environment, folder)?;
+        insert(&mut resolved, name, value, &text.origin)?;
+    }
+    for (name, text) in variables {
+        insert(&mut resolved, name.replace('_', "."), text.value, &text.origin)?;
+    }
+    Ok(resolved)
+}
+
+fn insert(
+    resolved: &mut BTreeMap<String, String>,
+    name: String,
+    value: String,
+    origin: &Origin,
+) -> Result<(), DocumentError> {
+    if OURS.contains(&name.as_str()) {
+        return Err(origin.error(format!("`{name}` is set by Maturion itself; remove it from [kafka.properties]")));
+    }
+    resolved.insert(name, value);
+    Ok(())
+}
+
+fn from_line(
+    name: &str,
+    text: &Located<String>,
+    environment: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<(String, String), DocumentError> {
+    if let Some(name) = name.strip_suffix("_env") {
+        let missing = || text.origin.error(format!("`{name}_env` names the variable {}, which is not set", text.value));
+        return Ok((name.to_owned(), environment.get(&text.value).ok_or_else(missing)?.clone()));
+    }
+    if let Some(name) = name.strip_suffix("_file") {
+        let path = folder.join(&text.value);
+        let unreadable = |error| {
+            text.origin.error(format!("`{name}_file` names {}, which cannot be read ({error})", path.display()))
+        };
+        let secret = std::fs::read_to_string(&path).map_err(unreadable)?;
+        return Ok((name.to_owned(), secret.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    if SECRET.contains(&name) {
+        return Err(text.origin.error(format!(
+            "`{name}` is a secret and may not stand in the file; write `{name}_env` or `{name}_file`"
+        )));
+    }
+    Ok((name.to_owned(), text.value.clone()))
+}

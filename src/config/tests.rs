@@ -1,0 +1,171 @@
+use super::*;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, DocumentError> {
+    let environment = environment.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    let folder = Path::new("/nowhere");
+    Config::from_table(Table::parse("maturion.toml", text)?, &environment, folder)
+}
+
+fn refused(text: &str, environment: &[(&str, &str)]) -> String {
+    parse(text, environment).expect_err("to be refused").to_string()
+}
+
+#[test]
+fn nothing_configured_is_the_embedded_log_and_the_shipped_pipelines() {
+    let config = parse("", &[]).expect("the defaults");
+    assert_eq!(config.kafka.brokers, Brokers::Embedded);
+    assert_eq!(config.pipelines, PipelineFiles::Shipped);
+    assert_eq!(config.serve.http.to_string(), "127.0.0.1:8080");
+}
+
+#[test]
+fn every_key_of_the_documented_file_is_accepted() {
+    let text = r#"
+        [kafka]
+        brokers = "one:9092, two:9092"
+        topic_prefix = "eu-"
+        [kafka.properties]
+        security.protocol = "SASL_SSL"
+        sasl.password_env = "PASSWORD"
+        [store]
+        url = "file:./maturion-data/store"
+        [serve]
+        http = "127.0.0.1:0"
+        postgres = "127.0.0.1:5433"
+        [github]
+        repository = "owner/name"
+        token_env = "GITHUB_TOKEN"
+        api_url = "https://api.github.com"
+        [mode]
+        actions = "observe"
+    "#;
+    let config = parse(text, &[("PASSWORD", "hunter2")]).expect("a valid file");
+    assert_eq!(config.kafka.brokers, Brokers::Kafka("one:9092,two:9092".to_owned()));
+    assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
+    assert_eq!(
+        config.without_effect,
+        [
+            "[serve] postgres",
+            "[store] url",
+            "[github] repository",
+            "[github] token_env",
+            "[github] api_url",
+            "[mode] actions"
+        ]
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn an_unknown_key_names_file_line_and_the_nearest_key() {
+    assert_eq!(
+        refused("[kafka]\ntopic_prefx = \"a\"\n", &[]),
+        "maturion.toml:2: unknown key `topic_prefx` in [kafka]; did you mean `topic_prefix`?"
+    );
+}
+
+#[test]
+fn an_unknown_section_names_the_nearest_section() {
+    assert_eq!(
+        refused("[kakfa]\nbrokers = \"a:1\"\n", &[]),
+        "maturion.toml:1: unknown section `kakfa` in the file; did you mean `kafka`?"
+    );
+}
+
+#[test]
+fn an_unknown_key_in_a_variable_names_the_variable() {
+    assert_eq!(
+        refused("", &[("MATURION__KAFKA__BROKER", "a:1")]),
+        "MATURION__KAFKA__BROKER: unknown key `broker` in [kafka]; did you mean `brokers`?"
+    );
+}
+
+#[test]
+fn a_variable_overrides_the_file() {
+    let environment = [
+        ("MATURION__KAFKA__BROKERS", "kafka:9092"),
+        ("MATURION__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
+        ("MATURION__INTAKE__COMMIT_INTERVAL", "1s"),
+        ("UNRELATED", "1"),
+    ];
+    let config = parse("[kafka]\nbrokers = \"embedded\"\n", &environment).expect("valid");
+    assert_eq!(config.kafka.brokers, Brokers::Kafka("kafka:9092".to_owned()));
+    assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
+    assert_eq!(config.intake.commit_interval, Duration::from_secs(1));
+}
+
+#[test]
+fn a_broker_needs_a_port() {
+    assert_eq!(
+        refused("[kafka]\nbrokers = \"one:9092,two\"\n", &[]),
+        "maturion.toml:2: `two` is not a broker; write \"host:port,host:port\", or \"embedded\""
+    );
+}
+
+#[test]
+fn a_secret_in_plain_text_is_refused_without_showing_it() {
+    let message = refused("[kafka.properties]\n\"sasl.password\" = \"hunter2\"\n", &[]);
+    assert_eq!(
+        message,
+        "maturion.toml:2: `sasl.password` is a secret and may not stand in the file; \
+         write `sasl.password_env` or `sasl.password_file`"
+    );
+}
+
+#[test]
+fn a_secret_whose_variable_is_not_set_is_refused() {
+    assert_eq!(
+        refused("[kafka.properties]\nsasl.password_env = \"NOPE\"\n", &[]),
+        "maturion.toml:2: `sasl.password_env` names the variable NOPE, which is not set"
+    );
+}
+
+#[test]
+fn a_property_that_exactly_once_needs_is_refused() {
+    assert_eq!(
+        refused("[kafka.properties]\nisolation.level = \"read_uncommitted\"\n", &[]),
+        "maturion.toml:2: `isolation.level` is set by Maturion itself; remove it from [kafka.properties]"
+    );
+}
+
+#[test]
+fn a_value_out_of_range_names_the_range() {
+    assert_eq!(
+        refused("[intake]\ncommit_interval = \"2h\"\n", &[]),
+        "maturion.toml:2: `commit_interval` must be from 10ms to 60s, not 2h"
+    );
+    assert_eq!(
+        refused("[kafka]\npartitions = 0\n", &[]),
+        "maturion.toml:2: `partitions` must be from 1 to 1000, not 0"
+    );
+}
+
+#[test]
+fn an_address_without_a_port_is_refused() {
+    assert_eq!(
+        refused("[serve]\nhttp = \"localhost\"\n", &[]),
+        "maturion.toml:2: `http` must be an IP address and a port such as \"127.0.0.1:8080\", not \"localhost\""
+    );
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_refused() {
+    assert_eq!(
+        refused("[pipelines]\ndir = \"gone\"\n", &[]),
+        "maturion.toml:2: `dir` names the folder /nowhere/gone, which does not exist"
+    );
+}
+
+#[test]
+fn a_mode_that_does_not_exist_is_refused() {
+    assert_eq!(
+        refused("[mode]\nactions = \"destroy\"\n", &[]),
+        "maturion.toml:2: `actions` must be \"observe\" or \"act\", not \"destroy\""
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused() {
+    let error = Config::load(Some(Path::new("/nowhere/maturion.toml")), &BTreeMap::new()).expect_err("no such file");
+    assert!(error.to_string().starts_with("/nowhere/maturion.toml: cannot be read ("), "{error}");
+}
