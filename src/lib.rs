@@ -20,6 +20,8 @@
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
+//! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 
 pub mod config;
 pub mod model;
+pub mod pipelines;
