@@ -1,0 +1,96 @@
+//! Routes and answers: what each path does, and how a refusal reads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::guard::Guard;
+use super::ingest::{self, Ingestion};
+use super::{Health, Settings, Status, StatusBoard};
+use crate::log::Appender;
+
+/// What a client should wait after a 503.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// What all requests share.
+pub struct Door {
+    guard: Guard,
+    board: Arc<StatusBoard>,
+    pub ingestion: Ingestion,
+}
+
+/// A request that is not served, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Refusal {
+    pub fn new(status: StatusCode, reason: impl Into<String>) -> Refusal {
+        Refusal { status, reason: reason.into() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(serde_json::json!({ "error": self.reason }))).into_response();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S),
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            }
+            _ => None,
+        };
+        response
+    }
+}
+
+/// All paths, behind the guard.
+pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appender>, board: Arc<StatusBoard>) -> Router {
+    let guard = Guard::new(address, settings.token.clone());
+    let door = Arc::new(Door { guard, board, ingestion: Ingestion::new(&settings, appender) });
+    let behind_token = Router::new()
+        .route("/ingest/json", post(ingest::handle).layer(DefaultBodyLimit::max(settings.body_bytes_max)))
+        .route("/status", get(status))
+        .route_layer(from_fn_with_state(Arc::clone(&door), ask_for_token));
+    Router::new()
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .merge(behind_token)
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path") })
+        .layer(from_fn_with_state(Arc::clone(&door), ask_for_origin))
+        .with_state(door)
+}
+
+async fn ask_for_origin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    match door.guard.admit_origin(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn ask_for_token(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    match door.guard.admit_bearer(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn status(State(door): State<Arc<Door>>) -> Json<Status> {
+    Json(door.board.snapshot())
+}
+
+async fn ready(State(door): State<Arc<Door>>) -> Response {
+    match door.board.snapshot().health {
+        Health::Running => "ready\n".into_response(),
+        health => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, health.to_string()).into_response(),
+    }
+}
