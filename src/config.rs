@@ -15,6 +15,7 @@ use document::{DocumentError, Located, Origin, Table};
 
 pub mod document;
 mod properties;
+mod secret;
 
 /// The file that is read when no other is named.
 pub const DEFAULT_FILE: &str = "maturion.toml";
@@ -101,6 +102,27 @@ pub struct Serve {
     pub http: SocketAddr,
     /// The largest body of `POST /ingest/json`, in bytes.
     pub max_body_bytes: usize,
+    /// Other machines may reach `http` without a token, because a proxy checks who speaks.
+    pub allow_remote: bool,
+    /// What every request but the health checks must present.
+    pub token: Option<Secret>,
+}
+
+/// A secret from the environment or a file: never empty, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for the one place that presents or compares it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
 }
 
 /// Where the pipelines come from.
@@ -156,7 +178,7 @@ impl Config {
             instance: instance(root.section("instance")?)?,
             intake: intake(root.section("intake")?)?,
             detect: detect(root.section("detect")?)?,
-            serve: serve(root.section("serve")?, &mut without_effect)?,
+            serve: serve(root.section("serve")?, environment, folder, &mut without_effect)?,
             pipelines: pipelines(root.section("pipelines")?, folder)?,
             without_effect: {
                 reserved(root, &mut without_effect)?;
@@ -210,7 +232,7 @@ pub fn brokers(text: &str) -> Result<Brokers, String> {
 fn instance(mut table: Table) -> Result<Instance, DocumentError> {
     table.allow_only(&["name"])?;
     let name = match table.text("name")? {
-        Some(name) => checked(name, |name| is_instance_name(name), "`name` needs 1 to 60 of a-z A-Z 0-9 . _ -")?,
+        Some(name) => checked(name, is_instance_name, "`name` needs 1 to 60 of a-z A-Z 0-9 . _ -")?,
         None => "maturion".to_owned(),
     };
     Ok(Instance { name })
@@ -244,8 +266,13 @@ fn detect(mut table: Table) -> Result<Detect, DocumentError> {
     Ok(Detect { commit_interval: duration_within(&mut table, "commit_interval", "10ms", "60s", "200ms")? })
 }
 
-fn serve(mut table: Table, without_effect: &mut Vec<String>) -> Result<Serve, DocumentError> {
-    table.allow_only(&["http", "max_body_bytes", "postgres"])?;
+fn serve(
+    mut table: Table,
+    environment: &BTreeMap<String, String>,
+    folder: &Path,
+    without_effect: &mut Vec<String>,
+) -> Result<Serve, DocumentError> {
+    table.allow_only(&["http", "max_body_bytes", "allow_remote", "token_env", "token_file", "postgres"])?;
     if let Some(postgres) = table.text("postgres")? {
         address("postgres", &postgres)?;
         without_effect.push("[serve] postgres".to_owned());
@@ -256,7 +283,27 @@ fn serve(mut table: Table, without_effect: &mut Vec<String>) -> Result<Serve, Do
             None => SocketAddr::from(([127, 0, 0, 1], 8080)),
         },
         max_body_bytes: count_within(&mut table, "max_body_bytes", 1_024, 1 << 30, 8 << 20)? as usize,
+        allow_remote: table.boolean("allow_remote")?.is_some_and(|allowed| allowed.value),
+        token: token(&mut table, environment, folder)?,
     })
+}
+
+/// An empty secret is refused: whoever configured one believes that the door is locked.
+fn token(
+    table: &mut Table,
+    environment: &BTreeMap<String, String>,
+    folder: &Path,
+) -> Result<Option<Secret>, DocumentError> {
+    let (key, found) = match (table.text("token_env")?, table.text("token_file")?) {
+        (None, None) => return Ok(None),
+        (Some(name), None) => ("token_env", secret::from_variable("token_env", &name, environment)?),
+        (None, Some(path)) => ("token_file", secret::from_file("token_file", &path, folder)?),
+        (Some(_), Some(path)) => return Err(path.origin.error("`token_env` and `token_file` exclude each other")),
+    };
+    match found.value.trim() {
+        "" => Err(found.origin.error(format!("`{key}` leads to an empty secret"))),
+        secret => Ok(Some(Secret(secret.to_owned()))),
+    }
 }
 
 fn address(key: &str, text: &Located<String>) -> Result<SocketAddr, DocumentError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::document::{DocumentError, Located, Origin};
+use super::secret;
 
 /// Properties that are secret: never in plain text in the file.
 const SECRET: [&str; 7] = [
@@ -69,17 +70,11 @@ fn from_line(
     environment: &BTreeMap<String, String>,
     folder: &Path,
 ) -> Result<(String, String), DocumentError> {
-    if let Some(name) = name.strip_suffix("_env") {
-        let missing = || text.origin.error(format!("`{name}_env` names the variable {}, which is not set", text.value));
-        return Ok((name.to_owned(), environment.get(&text.value).ok_or_else(missing)?.clone()));
+    if let Some(property) = name.strip_suffix("_env") {
+        return Ok((property.to_owned(), secret::from_variable(name, text, environment)?.value));
     }
-    if let Some(name) = name.strip_suffix("_file") {
-        let path = folder.join(&text.value);
-        let unreadable = |error| {
-            text.origin.error(format!("`{name}_file` names {}, which cannot be read ({error})", path.display()))
-        };
-        let secret = std::fs::read_to_string(&path).map_err(unreadable)?;
-        return Ok((name.to_owned(), secret.trim_end_matches(['\r', '\n']).to_owned()));
+    if let Some(property) = name.strip_suffix("_file") {
+        return Ok((property.to_owned(), secret::from_file(name, text, folder)?.value));
     }
     if SECRET.contains(&name) {
         return Err(text.origin.error(format!(
