@@ -203,9 +203,9 @@ fn a_token_is_asked_of_everything_but_the_health_checks() {
     assert_eq!(door.get("/health/live").0, 200);
     let with_token = [("content-type", "application/json"), ("authorization", "Bearer secret")];
     assert_eq!(door.post("", &with_token, b"{}").0, 200);
-    let address = door.address().to_string();
-    assert!(serve::fetch(&address, Some("secret")).is_ok());
-    let refused = serve::fetch(&address, None).unwrap_err().to_string();
+    let address = door.address();
+    assert!(serve::fetch(address, Some("secret")).is_ok());
+    let refused = serve::fetch(address, None).unwrap_err().to_string();
     assert!(refused.contains("401") && refused.contains("Authorization: Bearer"), "{refused}");
 }
 
@@ -215,7 +215,7 @@ fn the_status_is_what_the_roles_said() {
     assert_eq!(door.get("/health/ready").0, 503);
     door.board.role("intake", RoleState::Running);
     assert_eq!(door.get("/health/ready"), (200, "ready\n".to_owned()));
-    let status = serve::fetch(&door.address().to_string(), None).unwrap();
+    let status = serve::fetch(door.address(), None).unwrap();
     assert_eq!(status, door.board.snapshot());
     assert!(serve::render(&status).contains("log: a test's log"));
     assert_eq!(door.get("/nowhere").0, 404);
@@ -235,6 +235,15 @@ fn an_address_in_use_or_open_to_the_world_is_refused_in_words() {
 }
 
 #[test]
+fn a_door_open_to_all_is_asked_on_loopback() {
+    let door = open_with(
+        Settings { address: ([0, 0, 0, 0], 0).into(), token: Token::new("secret"), ..settings() },
+        Recorder::default(),
+    );
+    assert!(serve::fetch(door.address(), Some("secret")).is_ok());
+}
+
+#[test]
 fn a_stopped_door_frees_its_address() {
     let door = open();
     let (address, idle) = (door.address(), TcpStream::connect(door.address()).unwrap());
@@ -243,5 +252,5 @@ fn a_stopped_door_frees_its_address() {
     let again = Settings { address, ..settings() };
     open_with(again, Recorder::default()).handle.stop();
     drop(idle);
-    assert!(serve::fetch(&address.to_string(), None).unwrap_err().to_string().contains("no instance answers"));
+    assert!(serve::fetch(address, None).unwrap_err().to_string().contains("no instance answers"));
 }
