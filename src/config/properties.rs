@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::document::{DocumentError, Located, Origin};
-use super::secret;
+use super::secret::Secret;
 
 /// Properties that are secret: never in plain text in the file.
 const SECRET: [&str; 7] = [
@@ -65,21 +65,23 @@ fn insert(
 }
 
 fn from_line(
-    name: &str,
+    key: &str,
     text: &Located<String>,
     environment: &BTreeMap<String, String>,
     folder: &Path,
 ) -> Result<(String, String), DocumentError> {
-    if let Some(property) = name.strip_suffix("_env") {
-        return Ok((property.to_owned(), secret::from_variable(name, text, environment)?.value));
+    if let Some(name) = key.strip_suffix("_env") {
+        let secret = Secret::from_variable(key, text, environment)?;
+        return Ok((name.to_owned(), secret.reveal().to_owned()));
     }
-    if let Some(property) = name.strip_suffix("_file") {
-        return Ok((property.to_owned(), secret::from_file(name, text, folder)?.value));
+    if let Some(name) = key.strip_suffix("_file") {
+        let secret = Secret::from_file(key, text, folder)?;
+        return Ok((name.to_owned(), secret.reveal().to_owned()));
     }
-    if SECRET.contains(&name) {
-        return Err(text.origin.error(format!(
-            "`{name}` is a secret and may not stand in the file; write `{name}_env` or `{name}_file`"
-        )));
+    if SECRET.contains(&key) {
+        return Err(text
+            .origin
+            .error(format!("`{key}` is a secret and may not stand in the file; write `{key}_env` or `{key}_file`")));
     }
-    Ok((name.to_owned(), text.value.clone()))
+    Ok((key.to_owned(), text.value.clone()))
 }

@@ -1,33 +1,53 @@
-//! Where secrets come from: a variable or a file that the configuration names, never the configuration itself.
+//! Secrets: from the environment or a file, never shown.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use super::document::{DocumentError, Located};
 
-/// The text of the variable that `key` names.
-pub(super) fn from_variable(
-    key: &str,
-    name: &Located<String>,
-    environment: &BTreeMap<String, String>,
-) -> Result<Located<String>, DocumentError> {
-    match environment.get(&name.value) {
-        Some(secret) => Ok(Located { value: secret.clone(), origin: name.origin.clone() }),
-        None => Err(name.origin.error(format!("`{key}` names the variable {}, which is not set", name.value))),
+/// A text that is never empty, has no line end, and never appears in `Debug` output or in a message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the environment variable that `key` names.
+    pub(super) fn from_variable(
+        key: &str,
+        name: &Located<String>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Secret, DocumentError> {
+        match environment.get(&name.value) {
+            Some(text) => Secret::new(text, key, name),
+            None => Err(name.origin.error(format!("`{key}` names the variable {}, which is not set", name.value))),
+        }
+    }
+
+    /// Reads the file that `key` names, relative to `folder`.
+    pub(super) fn from_file(key: &str, name: &Located<String>, folder: &Path) -> Result<Secret, DocumentError> {
+        let path = folder.join(&name.value);
+        let unreadable =
+            |error| name.origin.error(format!("`{key}` names {}, which cannot be read ({error})", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        Secret::new(&text, key, name)
+    }
+
+    /// An empty secret would let everyone in.
+    fn new(text: &str, key: &str, name: &Located<String>) -> Result<Secret, DocumentError> {
+        if text.trim().is_empty() {
+            return Err(name.origin.error(format!("`{key}` leads to an empty secret")));
+        }
+        Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }
 
-/// The text of the file that `key` names, without the end of its last line.
-pub(super) fn from_file(key: &str, path: &Located<String>, folder: &Path) -> Result<Located<String>, DocumentError> {
-    let file = folder.join(&path.value);
-    match std::fs::read_to_string(&file) {
-        Ok(secret) => {
-            let value = secret.trim_end_matches(['\r', '\n']).to_owned();
-            Ok(Located { value, origin: path.origin.clone() })
-        }
-        Err(error) => {
-            let reason = format!("`{key}` names {}, which cannot be read ({error})", file.display());
-            Err(path.origin.error(reason))
-        }
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
     }
 }

@@ -171,12 +171,15 @@ fn a_file_that_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn the_doors_token_comes_from_the_environment_and_is_never_empty_or_printed() {
+fn a_token_comes_from_the_environment_and_is_never_empty_or_shown() {
     let text = "[serve]\ntoken_env = \"DOOR\"\n";
     let config = parse(text, &[("DOOR", "hunter2\n")]).expect("valid");
     assert_eq!(config.serve.token.as_ref().map(Secret::reveal), Some("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(refused(text, &[]), "maturion.toml:2: `token_env` names the variable DOOR, which is not set");
     assert_eq!(refused(text, &[("DOOR", " ")]), "maturion.toml:2: `token_env` leads to an empty secret");
-    assert!(refused("[serve]\ntoken = \"hunter2\"\n", &[]).contains("unknown key `token`"));
+    assert_eq!(
+        refused("[serve]\ntoken = \"hunter2\"\n", &[]),
+        "maturion.toml:2: unknown key `token` in [serve]; did you mean `token_env`?"
+    );
 }
