@@ -13,6 +13,7 @@ use thiserror::Error;
 
 pub mod embedded;
 pub mod kafka;
+pub mod partitioner;
 pub mod topics;
 
 /// One partition of one topic, by its full name (prefix included).
@@ -47,7 +48,7 @@ pub struct Record<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing<'a> {
     pub topic: &'a str,
-    /// `None`: by the key's hash.
+    /// `None`: by the key's hash ([`partitioner`]); without a key, any.
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     /// `None` writes a tombstone.
@@ -80,10 +81,10 @@ pub trait Session: Send {
         visit: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Option<Rebalance>, LogError>;
 
-    /// Starts reading newly assigned partitions at these positions.
+    /// Starts reading newly assigned partitions at these positions: all that were reported, in one call.
     fn assign(&mut self, positions: &[Position]) -> Result<(), LogError>;
 
-    /// Stops reading these partitions.
+    /// Stops reading these partitions: all that were reported, in one call.
     fn release(&mut self, partitions: &[Partition]) -> Result<(), LogError>;
 
     /// Reads assigned partitions again from these positions, after an abort.
@@ -94,6 +95,10 @@ pub trait Session: Send {
 
     /// Fetches paused partitions again.
     fn resume(&mut self, partitions: &[Partition]) -> Result<(), LogError>;
+
+    /// The position of the next record in each partition being read. It also advances over aborted records and
+    /// transaction markers, so that the end of [`Log::bounds`] is reached when all was visited.
+    fn positions(&mut self) -> Result<Vec<Position>, LogError>;
 
     /// The group's committed offsets, pending transactions resolved first; `None` where nothing was committed yet.
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<Option<i64>>, LogError>;
@@ -117,8 +122,7 @@ pub trait Reader: Send {
     /// Like [`Session::poll`], without assignments. Returns how many records were visited.
     fn poll(&mut self, wait: Duration, max: usize, visit: &mut dyn FnMut(&Record<'_>)) -> Result<usize, LogError>;
 
-    /// The position of the next record in each partition: it also advances over aborted records and
-    /// transaction markers, so that `position == end` means the end was reached.
+    /// Like [`Session::positions`]: `position == end` means that everything before `end` was visited.
     fn positions(&mut self) -> Result<Vec<Position>, LogError>;
 }
 
