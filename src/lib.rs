@@ -20,8 +20,10 @@
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
+//! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 
 pub mod config;
+pub mod log;
 pub mod model;
 pub mod pipelines;
