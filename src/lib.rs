@@ -20,10 +20,12 @@
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
+//! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 
 pub mod config;
+pub mod detect;
 pub mod log;
 pub mod model;
 pub mod pipelines;
