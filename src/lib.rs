@@ -23,9 +23,11 @@
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
+//! | [`serve`] | the HTTP door: ingestion, status, health | `model`, `log` |
 
 pub mod config;
 pub mod detect;
 pub mod log;
 pub mod model;
 pub mod pipelines;
+pub mod serve;
