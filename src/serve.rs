@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /ingest/json?topic=logs\|metrics` | `{"accepted": n}`, once the log has acknowledged every record |
-//! | `GET /status` | [`Status`] as JSON |
+//! | `GET /status` | [`status::Status`] as JSON |
 //! | `GET /health/live` | 200 while the process answers |
 //! | `GET /health/ready` | 200 while every role runs, else 503 |
 //!
@@ -22,23 +22,20 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::log::Appender;
+use guard::Token;
+use status::StatusBoard;
 
 mod client;
 mod connections;
-mod guard;
+pub mod guard;
 mod http;
 mod ingest;
 mod split;
-mod status;
+pub mod status;
 mod table;
 
 pub use client::{FetchError, fetch};
-pub use guard::Token;
 pub use ingest::{INGESTIONS_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
-pub use status::{
-    Health, OpenIncident, PartitionStatus, PipelineReport, PipelineStatus, Progress, RoleState, RoleStatus, Stage,
-    Status, StatusBoard,
-};
 pub use table::render;
 
 /// How long requests under way may take to finish after [`ServeHandle::stop`]; then they are cut off.

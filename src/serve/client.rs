@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::Status;
+use super::status::Status;
 
 /// How long an instance may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);

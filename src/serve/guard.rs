@@ -37,19 +37,19 @@ impl fmt::Debug for Token {
 
 /// What a request must show.
 #[derive(Debug)]
-pub struct Guard {
+pub(super) struct Guard {
     local_only: bool,
     token: Option<Token>,
 }
 
 impl Guard {
     /// The guard of a door that listens on `address`.
-    pub fn new(address: SocketAddr, token: Option<Token>) -> Guard {
+    pub(super) fn new(address: SocketAddr, token: Option<Token>) -> Guard {
         Guard { local_only: address.ip().is_loopback(), token }
     }
 
     /// Refuses web pages of other origins, on every path.
-    pub fn admit_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn admit_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let host = text(headers, header::HOST).unwrap_or_default();
         if self.local_only && !is_loopback(host) {
             return Err(Refusal::new(
@@ -66,7 +66,7 @@ impl Guard {
     }
 
     /// Refuses requests without the configured token.
-    pub fn admit_bearer(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn admit_bearer(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(token) = &self.token else { return Ok(()) };
         let presented = text(headers, header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match presented {

@@ -11,9 +11,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::Settings;
 use super::guard::Guard;
 use super::ingest::{self, Ingestion};
-use super::{Health, Settings, Status, StatusBoard};
+use super::status::{Health, Status, StatusBoard};
 use crate::log::Appender;
 
 /// What a client should wait after a 503.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::Status;
+use super::status::{OpenIncident, PartitionStatus, PipelineStatus, Status};
 use crate::model::detection::format_time;
 use crate::model::pipeline::{Micros, Severity};
 
@@ -23,7 +23,7 @@ pub fn render(status: &Status) -> String {
 }
 
 fn partition_rows(status: &Status) -> Vec<Vec<String>> {
-    let row = |partition: &super::PartitionStatus| {
+    let row = |partition: &PartitionStatus| {
         vec![
             partition.stage.to_string(),
             partition.topic.clone(),
@@ -38,7 +38,7 @@ fn partition_rows(status: &Status) -> Vec<Vec<String>> {
 }
 
 fn pipeline_rows(status: &Status) -> Vec<Vec<String>> {
-    let row = |pipeline: &super::PipelineStatus| {
+    let row = |pipeline: &PipelineStatus| {
         vec![
             pipeline.pipeline.clone(),
             pipeline.open_windows.to_string(),
@@ -54,7 +54,7 @@ fn dead_letter_rows(status: &Status) -> Vec<Vec<String>> {
 }
 
 fn incident_rows(status: &Status) -> Vec<Vec<String>> {
-    let row = |incident: &super::OpenIncident| {
+    let row = |incident: &OpenIncident| {
         vec![
             incident.incident_id.clone(),
             severity(incident.severity).to_owned(),
@@ -108,7 +108,7 @@ fn line<'a>(text: &mut String, widths: &[usize], cells: impl Iterator<Item = &'a
 
 #[cfg(test)]
 mod tests {
-    use super::super::{OpenIncident, PipelineReport, Progress, RoleState, StatusBoard};
+    use super::super::status::{PipelineReport, Progress, RoleState, StatusBoard};
     use super::*;
 
     fn progress(position: i64, end_offset: i64, watermark: Option<Micros>) -> Progress {

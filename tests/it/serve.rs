@@ -8,7 +8,9 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use maturion::log::{Appender, LogError, Outgoing};
-use maturion::serve::{self, RoleState, ServeError, ServeHandle, Settings, StatusBoard, Token};
+use maturion::serve::guard::Token;
+use maturion::serve::status::{RoleState, StatusBoard};
+use maturion::serve::{self, ServeError, ServeHandle, Settings};
 
 /// Keeps what is appended until the flush, and then what is acknowledged, unless it is told to fail.
 #[derive(Default)]
