@@ -24,6 +24,7 @@
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`serve`] | the HTTP door: ingestion, status, health | `model`, `log` |
+//! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 
 pub mod config;
 pub mod detect;
@@ -31,3 +32,4 @@ pub mod log;
 pub mod model;
 pub mod pipelines;
 pub mod serve;
+pub mod simulate;
