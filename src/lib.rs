@@ -19,6 +19,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
+//! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | `config`, `pipelines`, `serve` |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
@@ -26,6 +27,7 @@
 //! | [`serve`] | the HTTP door: ingestion, status, health | `model`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 
+pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod log;

@@ -1,0 +1,91 @@
+//! The command line: arguments in, an exit code and at most one sentence of error out.
+//!
+//! Exit codes: 0 ok, 1 the work failed, 2 unusable arguments or configuration. Results go to standard output, errors and
+//! logs to standard error. A closed pipe ends a command quietly. `cli` decides nothing that a library user would need.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Config;
+
+pub use failure::Failure;
+
+mod check;
+mod failure;
+mod output;
+mod status;
+mod tracing_output;
+
+/// A run-time reliability agent: telemetry in Kafka becomes detections on the remediation topic.
+#[derive(Debug, Parser)]
+#[command(name = "maturion", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file [default: maturion.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How logs are written to standard error; MATURION_LOG filters them, e.g. "debug" or "maturion=trace"
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validates configuration, pipelines and SQL without starting anything
+    Check,
+    /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
+    Status(status::StatusArguments),
+}
+
+/// Runs the command that `arguments` name; the first of them is the program's own name.
+pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return Err(Failure::arguments(&error)),
+        Err(help_or_version) => return output::print(&help_or_version.to_string()),
+    };
+    tracing_output::start(arguments.common.log_format)?;
+    let config = Config::load(arguments.common.config.as_deref(), &environment())?;
+    for key in &config.without_effect {
+        tracing::warn!("{key} is set, but this version does nothing with it");
+    }
+    match arguments.command {
+        Command::Check => check::check(&config),
+        Command::Status(arguments) => status::status(&config, &arguments),
+    }
+}
+
+/// The environment, in which what is not Unicode is replaced, so that the error about it can be shown.
+fn environment() -> BTreeMap<String, String> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

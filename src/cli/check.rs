@@ -1,0 +1,23 @@
+//! `maturion check`: everything that can be known without starting anything.
+
+use crate::config::{Config, PipelineFiles};
+use crate::pipelines;
+
+use super::{Failure, output};
+
+/// Reads and plans all pipelines, and says how many.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    let pipelines = pipelines::load(&config.pipelines)?;
+    let rules: usize = pipelines.iter().map(|pipeline| pipeline.rules.len()).sum();
+    let from = match &config.pipelines {
+        PipelineFiles::Shipped => "the shipped ones".to_owned(),
+        PipelineFiles::Folder { dir, .. } => format!("from {}", dir.display()),
+    };
+    let (pipelines, rules) = (counted(pipelines.len(), "pipeline"), counted(rules, "rule"));
+    output::print(&format!("{pipelines} ({from}), {rules}: ok\n"))
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}

@@ -1,0 +1,60 @@
+//! How a command fails.
+
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::pipelines::PipelineError;
+
+/// Why a command did not do its work: what is said, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The work failed: exit code 1. One sentence each.
+    Work(Vec<String>),
+    /// Arguments or configuration cannot be used: exit code 2.
+    Unusable(String),
+}
+
+impl Failure {
+    /// The work failed with this error.
+    pub fn work(error: impl fmt::Display) -> Failure {
+        Failure::Work(vec![error.to_string()])
+    }
+
+    /// What clap says, without the usage that it adds.
+    pub(super) fn arguments(error: &clap::Error) -> Failure {
+        let text = error.to_string();
+        let said = text.split("\n\nUsage:").next().unwrap_or(&text).trim_start_matches("error: ");
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let sentence = lines.join(", ");
+        let sentence = sentence.trim_end_matches(", For more information, try '--help'.");
+        Failure::Unusable(format!("{sentence}; see `maturion --help`"))
+    }
+
+    /// Says it on standard error and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        let (sentences, code) = match self {
+            Failure::Work(sentences) => (sentences.as_slice(), 1),
+            Failure::Unusable(sentence) => (std::slice::from_ref(sentence), 2),
+        };
+        let mut stderr = std::io::stderr().lock();
+        for sentence in sentences {
+            // There is nobody left to tell if standard error is closed; the exit code still says it.
+            let _ = writeln!(stderr, "maturion: {sentence}");
+        }
+        ExitCode::from(code)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::Unusable(error.to_string())
+    }
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Failure {
+        Failure::Unusable(error.to_string())
+    }
+}

@@ -1,0 +1,16 @@
+//! Standard output, which may be a pipe that somebody closes.
+
+use std::io::{ErrorKind, Write};
+
+use super::Failure;
+
+/// Writes to standard output. A reader that has seen enough is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::work(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

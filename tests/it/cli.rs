@@ -1,0 +1,141 @@
+//! Bad input on the command line: one clear sentence, the right exit code, never a panic.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+const PIPELINE: &str = "name = \"load\"\nsource = \"logs\"\nsql = \"load.sql\"\nseries = [\"module\"]\n";
+const SQL: &str = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, module, count(*) AS requests\n\
+                   FROM logs\nGROUP BY 1, 2\n";
+
+/// A folder with a configuration and one valid pipeline.
+fn folder(configuration: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "maturion.toml", configuration);
+    write(&folder, "pipelines/load.toml", PIPELINE);
+    write(&folder, "sql/load.sql", SQL);
+    folder
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) {
+    let path = folder.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maturion"));
+    command.args(arguments).current_dir(folder).env_clear();
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[track_caller]
+fn refuses(folder: &TempDir, arguments: &[&str], code: i32, sentence: &str) {
+    let expected = (code, String::new(), format!("maturion: {sentence}\n"));
+    assert_eq!(run(&mut command(folder.path(), arguments)), expected);
+}
+
+#[test]
+fn check_says_what_it_checked() {
+    let folder = folder("");
+    let expected = (0, "1 pipeline (from pipelines), 0 rules: ok\n".to_owned(), String::new());
+    assert_eq!(run(&mut command(folder.path(), &["check"])), expected);
+}
+
+#[test]
+fn the_shipped_pipelines_pass_the_check_from_any_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = (0, "9 pipelines (the shipped ones), 14 rules: ok\n".to_owned(), String::new());
+    assert_eq!(run(&mut command(folder.path(), &["check"])), expected);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest() {
+    let folder = folder("[kafka]\nbroker = \"localhost:9092\"\n");
+    refuses(&folder, &["check"], 2, "maturion.toml:2: unknown key `broker` in [kafka]; did you mean `brokers`?");
+}
+
+#[test]
+fn an_unknown_key_in_a_variable_is_named() {
+    let folder = folder("");
+    let (code, _, error) = run(command(folder.path(), &["check"]).env("MATURION__SERVE__HTPP", "127.0.0.1:1"));
+    let sentence = "maturion: MATURION__SERVE__HTPP: unknown key `htpp` in [serve]; did you mean `http`?\n";
+    assert_eq!((code, error.as_str()), (2, sentence));
+}
+
+#[test]
+fn a_configuration_that_does_not_exist_is_named() {
+    let folder = folder("");
+    let sentence =
+        "gone.toml: cannot be read (No such file or directory (os error 2)); name another file with --config";
+    refuses(&folder, &["check", "--config", "gone.toml"], 2, sentence);
+}
+
+#[test]
+fn an_unknown_key_of_a_pipeline_is_named_with_the_nearest() {
+    let folder = folder("");
+    write(&folder, "pipelines/load.toml", &format!("{PIPELINE}latness = \"1s\"\n"));
+    let sentence = "pipelines/load.toml:5: unknown key `latness` in the file; did you mean `lateness`?";
+    refuses(&folder, &["check"], 2, sentence);
+}
+
+#[test]
+fn two_pipelines_of_one_name_are_refused() {
+    let folder = folder("");
+    write(&folder, "pipelines/other.toml", PIPELINE);
+    let sentence =
+        "pipelines/other.toml:1: the pipeline `load` exists already, at pipelines/load.toml:1; rename one of them";
+    refuses(&folder, &["check"], 2, sentence);
+}
+
+#[test]
+fn an_sql_error_is_named_with_line_and_column() {
+    let folder = folder("");
+    write(&folder, "sql/load.sql", &SQL.replace("GROUP", "GRUP"));
+    let sentence = "sql/load.sql:3:6: not valid SQL: Expected: end of statement, found: BY";
+    refuses(&folder, &["check"], 2, sentence);
+}
+
+#[test]
+fn an_unknown_command_is_named_with_the_nearest() {
+    let folder = folder("");
+    let sentence = "unrecognized subcommand 'chek', tip: a similar subcommand exists: 'check'; see `maturion --help`";
+    refuses(&folder, &["chek"], 2, sentence);
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_is_refused() {
+    let folder = folder("");
+    let (code, _, error) = run(command(folder.path(), &["check"]).env("MATURION_LOG", "a=b=c"));
+    assert_eq!(code, 2);
+    assert!(error.starts_with("maturion: MATURION_LOG: not a log filter: "), "{error}");
+}
+
+#[test]
+fn status_without_an_instance_says_how_to_start_one() {
+    // A port that was free a moment ago: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = folder(&format!("[serve]\nhttp = \"{address}\"\n"));
+    let (code, _, error) = run(&mut command(folder.path(), &["status"]));
+    assert_eq!(code, 1);
+    assert!(error.starts_with(&format!("maturion: no instance answers at {address} (")), "{error}");
+    assert!(error.ends_with("; start one with `maturion run`, or set serve.http to its address\n"), "{error}");
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_failure() {
+    let folder = folder("");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command(folder.path(), &["check"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
