@@ -183,3 +183,12 @@ fn a_token_comes_from_the_environment_and_is_never_empty_or_shown() {
         "maturion.toml:2: unknown key `token` in [serve]; did you mean `token_env`?"
     );
 }
+
+/// The configuration in the reference shows every key with its default; what is commented out has none to show.
+#[test]
+fn the_reference_shows_the_defaults() {
+    let reference = include_str!("../../docs/reference.md");
+    let shown = reference.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of TOML");
+    let (shown, defaults) = (parse(shown, &[]).expect("valid"), parse("", &[]).expect("valid"));
+    assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
+}

@@ -122,9 +122,7 @@ fn technique(table: &mut Table) -> Result<Technique, DocumentError> {
 /// A key that the technique ignores is a misunderstanding, not a decoration.
 fn check_keys_fit(table: &Table, technique: Technique) -> Result<(), DocumentError> {
     let ignored: &[&str] = match technique {
-        Technique::NewFingerprint => {
-            &["above", "below", "levels", "rate", "recovery", "direction", "min_effect", "warmup_windows"]
-        }
+        Technique::NewFingerprint => &["above", "below", "levels", "rate", "recovery", "direction", "min_effect"],
         Technique::Threshold => &["direction", "min_effect", "warmup_windows"],
         Technique::Ratio | Technique::Zscore { .. } => &["rate"],
     };
