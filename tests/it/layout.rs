@@ -262,7 +262,7 @@ fn is_function(line: &str) -> bool {
 
 #[test]
 fn every_module_says_what_it_promises() {
-    let silent = |source: &&Source| !source.lines.first().is_some_and(|line| line.starts_with("//!"));
+    let silent = |source: &&Source| source.module != "main" && !source.lines[0].starts_with("//!");
     let silent = sources().iter().filter(silent).map(|source| format!("{}: no `//!`", source.path.display())).collect();
     none(silent);
 }
