@@ -58,7 +58,7 @@ pub struct Outgoing<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-/// What happened to a session's assignment. It stays in force until the session answers.
+/// What happened to a session's assignment. Until the session answers nothing is read, of any partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rebalance {
     /// New partitions, to be answered with [`Session::assign`] once their state is restored.
@@ -72,8 +72,7 @@ pub enum Rebalance {
 /// One role's way through the log: consume, transform, produce, exactly once.
 pub trait Session: Send {
     /// Waits up to `wait` for a first record, then visits what is there, `max` records at most.
-    /// Returns as soon as the assignment changes; a change is reported once, and no record of a revoked or
-    /// not yet assigned partition is visited. Zero records do not mean that the log is at its end.
+    /// Returns as soon as the assignment changes; a change is reported once. Zero records do not mean that the log is at its end.
     fn poll(
         &mut self,
         wait: Duration,

@@ -4,7 +4,7 @@
 //! shown. It behaves like Apache Kafka as far as the interface goes, transaction markers included. It never writes to
 //! disk, never listens on a port, and lets time pass only as its clock says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -121,7 +121,7 @@ impl Log for EmbeddedLog {
             |position: &Position| (position.partition.clone(), Cursor { offset: position.offset, is_paused: false });
         let mut cursors: BTreeMap<Partition, Cursor> = positions.iter().map(cursor).collect();
         // Collecting nothing checks every position.
-        session::collect(&self.shared.lock(), &mut cursors, &BTreeSet::new(), 0)?;
+        session::collect(&self.shared.lock(), &mut cursors, 0)?;
         Ok(Box::new(EmbeddedReader { shared: Arc::clone(&self.shared), cursors }))
     }
 
@@ -168,7 +168,7 @@ impl Reader for EmbeddedReader {
         let deadline = Instant::now() + wait;
         let mut state = self.shared.lock();
         loop {
-            let runs = session::collect(&state, &mut self.cursors, &BTreeSet::new(), max)?;
+            let runs = session::collect(&state, &mut self.cursors, max)?;
             if !runs.is_empty() || Instant::now() >= deadline {
                 drop(state);
                 return Ok(session::show(&runs, visit));

@@ -25,7 +25,6 @@ type Run = (Partition, Vec<Entry>);
 pub(super) fn collect(
     state: &State,
     cursors: &mut BTreeMap<Partition, Cursor>,
-    skip: &BTreeSet<Partition>,
     max: usize,
 ) -> Result<Vec<Run>, LogError> {
     let mut runs = Vec::new();
@@ -34,7 +33,7 @@ pub(super) fn collect(
     let mut order: Vec<(&Partition, &mut Cursor)> = cursors.iter_mut().collect();
     order.sort_by_key(|(_, cursor)| cursor.offset);
     for (partition, cursor) in order {
-        if cursor.is_paused || skip.contains(partition) {
+        if cursor.is_paused {
             continue;
         }
         let log = state.partition(partition)?;
@@ -70,8 +69,8 @@ pub(super) struct EmbeddedSession {
     transactional_id: String,
     epoch: u64,
     cursors: BTreeMap<Partition, Cursor>,
-    /// Reported as revoked, not released yet: nothing of them is shown.
-    revoking: BTreeSet<Partition>,
+    /// A change was reported and not answered: nothing is shown until it is.
+    owes_answer: bool,
     transaction: Vec<Draft>,
 }
 
@@ -98,7 +97,7 @@ impl EmbeddedSession {
             transactional_id: transactional_id.to_owned(),
             epoch,
             cursors: BTreeMap::new(),
-            revoking: BTreeSet::new(),
+            owes_answer: false,
             transaction: Vec::new(),
         })
     }
@@ -140,12 +139,11 @@ impl Session for EmbeddedSession {
         let mut state = shared.lock();
         loop {
             if let Some(change) = state.group(&self.group).next_change(self.member) {
-                if let Rebalance::Revoked(partitions) = &change {
-                    self.revoking.extend(partitions.iter().cloned());
-                }
+                self.owes_answer = true;
                 return Ok(Some(change));
             }
-            let runs = collect(&state, &mut self.cursors, &self.revoking, max)?;
+            let shown = if self.owes_answer { 0 } else { max };
+            let runs = collect(&state, &mut self.cursors, shown)?;
             if !runs.is_empty() || Instant::now() >= deadline {
                 drop(state);
                 show(&runs, visit);
@@ -164,14 +162,13 @@ impl Session for EmbeddedSession {
             self.cursors.insert(partition.clone(), Cursor { offset: *offset, is_paused: false });
         }
         state.group(&self.group).assigned(self.member);
+        self.owes_answer = false;
         Ok(())
     }
 
     fn release(&mut self, partitions: &[Partition]) -> Result<(), LogError> {
-        for partition in partitions {
-            self.cursors.remove(partition);
-            self.revoking.remove(partition);
-        }
+        self.cursors.retain(|partition, _| !partitions.contains(partition));
+        self.owes_answer = false;
         self.shared.lock().group(&self.group).released(self.member, partitions);
         self.shared.notify();
         Ok(())

@@ -1,0 +1,109 @@
+//! Others' clients: what Kafka's console tools and Python write is read here, and what is written here they read.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use maturion::log::{Outgoing, Session};
+
+use crate::kafka;
+use crate::kafka_or_skip;
+use crate::log::Subject;
+
+const PYTHON_CLIENT: &str = "confluent-kafka==2.12.2";
+
+#[test]
+fn kafkas_console_tools_and_maturion_read_each_other() {
+    let node = kafka_or_skip!();
+    let libs = match kafka::libs() {
+        Ok(libs) => libs,
+        Err(reason) => return kafka::skip(&reason),
+    };
+    let tool = |class: &str, arguments: &[&str], input: &str| {
+        let mut command = Command::new("java");
+        command.arg("-Dorg.apache.logging.log4j.level=OFF").arg("-cp").arg(libs.join("*")).arg(class);
+        command.args(["--bootstrap-server", &node.brokers]).args(arguments);
+        run(command, input)
+    };
+    let subject = Subject::kafka(node);
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    let keyed = ["--topic", &input, "--property", "parse.key=true", "--property", "key.separator=:"];
+    tool("org.apache.kafka.tools.ConsoleProducer", &keyed, "k:{\"a\":1}\nk:{\"a\":2}\n");
+
+    let mut member = subject.member("g", &input, "id");
+    member.see(&["{\"a\":1}", "{\"a\":2}"]);
+    write(&mut *member.session, &output, "answer");
+    member.commit();
+    write(&mut *member.session, &output, "never");
+    member.session.abort().unwrap();
+
+    let shown = ["--property", "print.key=true", "--property", "print.headers=true"];
+    let committed = ["--topic", &output, "--from-beginning", "--isolation-level", "read_committed"];
+    let until = ["--timeout-ms", "5000"];
+    let read = tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &[&shown[..], &committed, &until].concat(), "");
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "from:maturion\tkey\tanswer\n");
+}
+
+#[test]
+fn python_and_maturion_read_each_other_in_every_compression() {
+    let node = kafka_or_skip!();
+    let client = match python_client() {
+        Ok(client) => client,
+        Err(reason) => return kafka::skip(&reason),
+    };
+    let python = |what: &str, topic: &str| {
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/foreign.py"));
+        command.args([what, &node.brokers, topic]).env("PYTHONPATH", &client);
+        run(command, "")
+    };
+    let subject = Subject::kafka(node);
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    python("produce", &input);
+
+    let mut member = subject.member("g", &input, "id");
+    let written = ["none", "gzip", "snappy", "lz4", "zstd"].map(|compression| compression.repeat(100));
+    member.see(&written.each_ref().map(String::as_str));
+    write(&mut *member.session, &output, "never");
+    member.session.abort().unwrap();
+    write(&mut *member.session, &output, "answer");
+    member.commit();
+
+    assert_eq!(String::from_utf8_lossy(&python("consume", &output).stdout), "key answer from=maturion\n");
+}
+
+fn write(session: &mut dyn Session, topic: &str, value: &str) {
+    let headers: [(&str, &[u8]); 1] = [("from", b"maturion")];
+    let value = Some(value.as_bytes());
+    session.send(Outgoing { topic, key: Some(b"key"), value, headers: &headers, ..Outgoing::default() }).unwrap();
+}
+
+/// Runs a command to its end and fails the test with what it said if it failed.
+fn run(mut command: Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// A folder with Python's client, fetched once; complete or absent, whoever fetches at the same time.
+fn python_client() -> Result<PathBuf, String> {
+    let home = std::env::var("HOME").map_err(|_| "HOME is not set".to_owned())?;
+    let cache = PathBuf::from(home).join(".cache/maturion");
+    let folder = cache.join(format!("python-{PYTHON_CLIENT}"));
+    if !folder.exists() {
+        std::fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
+        let fetching = tempfile::tempdir_in(&cache).map_err(|error| error.to_string())?;
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(fetching.path()).arg(PYTHON_CLIENT);
+        let fetched = pip.output().map_err(|error| format!("python3 cannot be run: {error}"))?;
+        if !fetched.status.success() {
+            return Err(format!("pip cannot fetch {PYTHON_CLIENT}: {}", String::from_utf8_lossy(&fetched.stderr)));
+        }
+        // Losing the race against another process is as good as winning it.
+        let renamed = std::fs::rename(fetching.path(), &folder);
+        renamed.or_else(|error| if folder.exists() { Ok(()) } else { Err(error.to_string()) })?;
+    }
+    Ok(folder)
+}

@@ -1,0 +1,546 @@
+//! What the log promises, as one suite: each behaviour is a function, run against both logs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
+use maturion::log::kafka::{KafkaLog, KafkaSettings};
+use maturion::log::partitioner::partition_of;
+use maturion::log::topics::{Partitions, Topics};
+use maturion::log::{Log, LogError, Outgoing, Partition, Position, Rebalance, Record, Session, TopicInfo};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+
+use crate::kafka::{Kafka, unique_prefix};
+use crate::kafka_or_skip;
+
+/// After this a test has failed; nothing is asserted about how long it takes before.
+const PATIENCE: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(50);
+
+/// Adds partitions to a topic until it has so many.
+type Grow = Box<dyn Fn(&str, i32)>;
+
+/// The log under test.
+pub(crate) struct Subject {
+    log: Box<dyn Log>,
+    grow: Grow,
+    prefix: String,
+}
+
+impl Subject {
+    fn embedded() -> Subject {
+        let log = EmbeddedLog::new(EmbeddedSettings::default());
+        let grown = log.clone();
+        let grow = Box::new(move |topic: &str, partitions| grown.grow(topic, partitions).unwrap());
+        Subject { log: Box::new(log), grow, prefix: unique_prefix() }
+    }
+
+    pub(crate) fn kafka(kafka: &'static Kafka) -> Subject {
+        let grow = Box::new(|topic: &str, partitions| grow_on_kafka(kafka, topic, partitions));
+        Subject { log: Box::new(connect(&kafka.brokers, &[]).unwrap()), grow, prefix: unique_prefix() }
+    }
+
+    pub(crate) fn create(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> String {
+        let name = format!("{}{name}", self.prefix);
+        let config = config.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        self.log.create(&TopicInfo { name: name.clone(), partitions, config }).unwrap();
+        name
+    }
+
+    fn append(&self, topic: &str, number: i32, values: &[&str]) {
+        let appender = self.log.appender().unwrap();
+        for value in values {
+            appender.append(outgoing(topic, number, value)).unwrap();
+        }
+        appender.flush(PATIENCE).unwrap();
+    }
+
+    pub(crate) fn member(&self, group: &str, topic: &str, id: &str) -> Member {
+        let (group, id) = (format!("{}{group}", self.prefix), format!("{}{id}", self.prefix));
+        let session = self.log.session(&group, &[topic.to_owned()], &id).unwrap();
+        Member { session, next: BTreeMap::new(), seen: Vec::new() }
+    }
+
+    /// The committed values of one partition, read from its start to its end.
+    fn values(&self, topic: &str, number: i32) -> Vec<String> {
+        let partition = partition(topic, number);
+        let (earliest, end) = self.log.bounds(std::slice::from_ref(&partition)).unwrap()[0];
+        let mut reader = self.log.reader(&[Position { partition, offset: earliest }]).unwrap();
+        let mut values = Vec::new();
+        eventually("the reader reaches the end", || {
+            reader.poll(STEP, 100, &mut |record| values.push(text(record.value))).unwrap();
+            reader.positions().unwrap()[0].offset >= end
+        });
+        values
+    }
+}
+
+/// A session with the bookkeeping of a role: it starts at committed offsets and commits what it read before it gives up.
+pub(crate) struct Member {
+    pub(crate) session: Box<dyn Session>,
+    next: BTreeMap<Partition, i64>,
+    seen: Vec<String>,
+}
+
+impl Member {
+    /// One poll, and the answer to what it reported.
+    fn step(&mut self) {
+        let (next, seen) = (&mut self.next, &mut self.seen);
+        let mut note = |record: &Record<'_>| {
+            let known = next.insert(partition(record.topic, record.partition), record.offset + 1);
+            assert!(known.is_some(), "a record of a partition that is not assigned");
+            seen.push(text(record.value));
+        };
+        match self.session.poll(STEP, 100, &mut note).unwrap() {
+            Some(Rebalance::Assigned(partitions)) => {
+                let committed = self.session.committed(&partitions).unwrap();
+                let starts = partitions.into_iter().zip(committed);
+                let starts: Vec<Position> =
+                    starts.map(|(partition, offset)| Position { partition, offset: offset.unwrap_or(0) }).collect();
+                self.session.assign(&starts).unwrap();
+                self.next.extend(starts.into_iter().map(|start| (start.partition, start.offset)));
+            }
+            Some(Rebalance::Revoked(partitions)) => {
+                self.commit();
+                self.session.release(&partitions).unwrap();
+                self.next.retain(|partition, _| !partitions.contains(partition));
+            }
+            Some(Rebalance::Lost(partitions)) => panic!("lost {partitions:?}"),
+            None => {}
+        }
+    }
+
+    fn steps_until(&mut self, what: &str, mut done: impl FnMut(&Member) -> bool) {
+        eventually(what, || {
+            self.step();
+            done(self)
+        });
+    }
+
+    fn take(&mut self, partitions: usize) {
+        self.steps_until("partitions are assigned", |member| member.next.len() == partitions);
+    }
+
+    pub(crate) fn see(&mut self, values: &[&str]) {
+        self.steps_until("the values arrive", |member| member.seen.len() >= values.len());
+        assert_eq!(self.seen, values);
+    }
+
+    fn positions(&self) -> Vec<Position> {
+        self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset }).collect()
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.session.commit(&self.positions()).unwrap();
+    }
+
+    fn send(&mut self, topic: &str, value: &str) {
+        self.session.send(outgoing(topic, 0, value)).unwrap();
+    }
+}
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "it did not happen that {what}");
+    }
+}
+
+fn partition(topic: &str, number: i32) -> Partition {
+    Partition { topic: topic.into(), number }
+}
+
+fn outgoing<'a>(topic: &'a str, number: i32, value: &'a str) -> Outgoing<'a> {
+    Outgoing { topic, partition: Some(number), value: Some(value.as_bytes()), ..Outgoing::default() }
+}
+
+fn text(value: Option<&[u8]>) -> String {
+    value.map_or_else(|| "tombstone".to_owned(), |value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn connect(brokers: &str, properties: &[(&str, &str)]) -> Result<KafkaLog, LogError> {
+    let properties = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    KafkaLog::connect(KafkaSettings { brokers: brokers.to_owned(), properties })
+}
+
+fn grow_on_kafka(kafka: &Kafka, topic: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
+    let grown = NewPartitions::new(topic, partitions as usize);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let result = runtime.block_on(admin.create_partitions([&grown], &AdminOptions::new())).unwrap();
+    assert!(result.iter().all(Result::is_ok), "{result:?}");
+}
+
+fn a_commit_carries_outputs_and_offsets_together(subject: &Subject) {
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    subject.append(&input, 0, &["a", "b"]);
+    let mut member = subject.member("g", &input, "id");
+    member.see(&["a", "b"]);
+    member.send(&output, "A");
+    assert_eq!(subject.values(&output, 0), [""; 0]);
+    assert_eq!(member.session.committed(&[partition(&input, 0)]).unwrap(), [None]);
+    member.commit();
+    assert_eq!(subject.values(&output, 0), ["A"]);
+    assert_eq!(member.session.committed(&[partition(&input, 0)]).unwrap(), [Some(2)]);
+}
+
+fn aborted_records_are_invisible(subject: &Subject) {
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    let mut member = subject.member("g", &input, "id");
+    member.take(1);
+    member.send(&output, "never");
+    member.session.abort().unwrap();
+    member.send(&output, "kept");
+    member.commit();
+    member.send(&output, "never either");
+    drop(member);
+    assert_eq!(subject.values(&output, 0), ["kept"]);
+}
+
+fn a_newer_session_fences_the_older(subject: &Subject) {
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    let mut older = subject.member("g", &input, "id");
+    older.take(1);
+    let _newer = subject.member("g", &input, "id");
+    let refused = older.session.send(outgoing(&output, 0, "zombie")).and_then(|()| older.session.commit(&[]));
+    assert!(matches!(refused, Err(LogError::Fenced { .. })), "{refused:?}");
+    assert_eq!(subject.values(&output, 0), [""; 0]);
+}
+
+fn a_restart_continues_at_the_committed_offsets(subject: &Subject) {
+    let input = subject.create("in", 1, &[]);
+    subject.append(&input, 0, &["a", "b"]);
+    let mut first = subject.member("g", &input, "id");
+    first.see(&["a", "b"]);
+    first.commit();
+    subject.append(&input, 0, &["c"]);
+    first.see(&["a", "b", "c"]);
+    first.session.close();
+    subject.member("g", &input, "id").see(&["c"]);
+}
+
+fn two_sessions_share_and_hand_over(subject: &Subject) {
+    let input = subject.create("in", 4, &[]);
+    let mut first = subject.member("g", &input, "id-1");
+    first.take(4);
+    let mut second = subject.member("g", &input, "id-2");
+    eventually("both own two partitions", || {
+        first.step();
+        second.step();
+        first.next.len() == 2 && second.next.len() == 2
+    });
+    (0..4).for_each(|number| subject.append(&input, number, &[&format!("early {number}")]));
+    eventually("both have read their own", || {
+        first.step();
+        second.step();
+        first.seen.len() == 2 && second.seen.len() == 2
+    });
+    first.commit();
+    first.session.close();
+    second.take(4);
+    (0..4).for_each(|number| subject.append(&input, number, &[&format!("late {number}")]));
+    second.steps_until("the other's partitions go on", |member| member.seen.len() >= 6);
+    let mut seen: Vec<String> = first.seen.into_iter().chain(second.seen).collect();
+    seen.sort();
+    let expected: Vec<String> =
+        ["early", "late"].iter().flat_map(|when| (0..4).map(move |number| format!("{when} {number}"))).collect();
+    assert_eq!(seen, expected, "every record is read once");
+}
+
+fn nothing_is_read_while_an_answer_is_owed(subject: &Subject) {
+    let input = subject.create("in", 2, &[]);
+    let mut first = subject.member("g", &input, "id-1");
+    first.take(2);
+    let mut second = subject.member("g", &input, "id-2");
+    let mut revoked = Vec::new();
+    eventually("a partition is revoked", || {
+        second.step();
+        if let Some(Rebalance::Revoked(partitions)) = first.session.poll(STEP, 10, &mut |_| {}).unwrap() {
+            revoked = partitions;
+        }
+        !revoked.is_empty()
+    });
+    for number in 0..2 {
+        subject.append(&input, number, &["x"]);
+    }
+    for _ in 0..10 {
+        first.step();
+        second.step();
+    }
+    assert!(first.seen.is_empty(), "{:?}", first.seen);
+    assert!(second.next.is_empty(), "nothing is handed over before it was released");
+    first.session.release(&revoked).unwrap();
+    first.next.retain(|partition, _| !revoked.contains(partition));
+    eventually("each reads its own", || {
+        first.step();
+        second.step();
+        first.seen == ["x"] && second.seen == ["x"]
+    });
+}
+
+fn a_rewind_after_an_abort_reads_again(subject: &Subject) {
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    subject.append(&input, 0, &["a", "b", "c"]);
+    let mut member = subject.member("g", &input, "id");
+    member.see(&["a", "b", "c"]);
+    member.send(&output, "wrong");
+    member.session.abort().unwrap();
+    let back = Position { partition: partition(&input, 0), offset: 1 };
+    member.session.rewind(std::slice::from_ref(&back)).unwrap();
+    assert_eq!(member.session.positions().unwrap(), [back]);
+    member.see(&["a", "b", "c", "b", "c"]);
+    member.send(&output, "right");
+    member.commit();
+    assert_eq!(subject.values(&output, 0), ["right"]);
+}
+
+fn a_rewind_may_follow_the_assignment_at_once(subject: &Subject) {
+    let input = subject.create("in", 1, &[]);
+    subject.append(&input, 0, &["a", "b", "c"]);
+    let mut member = subject.member("g", &input, "id");
+    member.take(1);
+    member.session.rewind(&[Position { partition: partition(&input, 0), offset: 2 }]).unwrap();
+    member.see(&["c"]);
+}
+
+fn a_tombstone_advances_the_offset(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    let appender = subject.log.appender().unwrap();
+    let tombstone = Outgoing { topic: &topic, partition: Some(0), key: Some(b"k"), ..Outgoing::default() };
+    appender.append(tombstone).unwrap();
+    appender.flush(PATIENCE).unwrap();
+    subject.append(&topic, 0, &["after"]);
+    let mut member = subject.member("g", &topic, "id");
+    member.see(&["tombstone", "after"]);
+    assert_eq!(member.next[&partition(&topic, 0)], 2);
+}
+
+fn headers_keys_and_timestamps_survive(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    let headers: [(&str, &[u8]); 2] = [("reason", b"why"), ("empty", b"")];
+    let record = Outgoing {
+        topic: &topic,
+        partition: Some(0),
+        key: Some(b"\x00key"),
+        value: Some(b""),
+        headers: &headers,
+        timestamp_ms: Some(1_700_000_000_123),
+    };
+    let appender = subject.log.appender().unwrap();
+    appender.append(record).unwrap();
+    appender.flush(PATIENCE).unwrap();
+    let mut reader = subject.log.reader(&[Position { partition: partition(&topic, 0), offset: 0 }]).unwrap();
+    eventually("the record arrives", || {
+        let mut check = |record: &Record<'_>| {
+            assert_eq!((record.topic, record.partition, record.offset), (topic.as_str(), 0, 0));
+            assert_eq!((record.key, record.value), (Some(&b"\x00key"[..]), Some(&b""[..])));
+            assert_eq!(record.headers, headers);
+            assert_eq!(record.timestamp_ms, Some(1_700_000_000_123));
+        };
+        reader.poll(STEP, 10, &mut check).unwrap() == 1
+    });
+}
+
+fn append_time_replaces_the_producers(subject: &Subject) {
+    let topic = subject.create("in", 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let appender = subject.log.appender().unwrap();
+    appender.append(Outgoing { timestamp_ms: Some(1_000), ..outgoing(&topic, 0, "old") }).unwrap();
+    appender.flush(PATIENCE).unwrap();
+    let mut reader = subject.log.reader(&[Position { partition: partition(&topic, 0), offset: 0 }]).unwrap();
+    let mut timestamp_ms = None;
+    eventually("the record arrives", || {
+        reader.poll(STEP, 10, &mut |record| timestamp_ms = record.timestamp_ms).unwrap() == 1
+    });
+    assert!(timestamp_ms > Some(1_700_000_000_000), "{timestamp_ms:?}");
+}
+
+fn keys_choose_the_partition_as_in_kafka(subject: &Subject) {
+    let topic = subject.create("in", 7, &[]);
+    let appender = subject.log.appender().unwrap();
+    let keys: Vec<String> = (0..50).map(|number| format!("key {number}")).collect();
+    for key in &keys {
+        let bytes = Some(key.as_bytes());
+        appender.append(Outgoing { topic: &topic, key: bytes, value: bytes, ..Outgoing::default() }).unwrap();
+    }
+    appender.flush(PATIENCE).unwrap();
+    for number in 0..7 {
+        for key in subject.values(&topic, number) {
+            assert_eq!(partition_of(key.as_bytes(), 7), number, "{key}");
+        }
+    }
+}
+
+fn a_paused_partition_waits(subject: &Subject) {
+    let topic = subject.create("in", 2, &[]);
+    let mut member = subject.member("g", &topic, "id");
+    member.take(2);
+    member.session.pause(&[partition(&topic, 0)]).unwrap();
+    subject.append(&topic, 0, &["paused"]);
+    subject.append(&topic, 1, &["open"]);
+    member.see(&["open"]);
+    member.session.resume(&[partition(&topic, 0)]).unwrap();
+    member.see(&["open", "paused"]);
+}
+
+fn what_was_trimmed_is_lost_not_skipped(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    subject.append(&topic, 0, &["a", "b", "c"]);
+    let at = |offset| Position { partition: partition(&topic, 0), offset };
+    subject.log.trim(&[at(2)]).unwrap();
+    assert_eq!(subject.log.bounds(&[partition(&topic, 0)]).unwrap(), [(2, 3)]);
+    assert_eq!(subject.values(&topic, 0), ["c"]);
+    let refused = subject.log.reader(&[at(1)]).err();
+    assert!(matches!(refused, Some(LogError::OffsetLost { offset: 1, earliest: 2, .. })), "{refused:?}");
+    let mut member = subject.member("g", &topic, "id");
+    let mut refused = None;
+    eventually("the session says what is lost", || {
+        match member.session.poll(STEP, 10, &mut |record| panic!("skipped to {record:?}")) {
+            Ok(Some(Rebalance::Assigned(_))) => member.session.assign(&[at(1)]).unwrap(),
+            Ok(_) => {}
+            Err(error) => refused = Some(error),
+        }
+        refused.is_some()
+    });
+    assert!(matches!(refused, Some(LogError::OffsetLost { offset: 1, earliest: 2, .. })), "{refused:?}");
+}
+
+fn an_unknown_topic_is_named(subject: &Subject) {
+    let name = format!("{}missing", subject.prefix);
+    let is_named = |error: Option<LogError>| {
+        assert!(matches!(&error, Some(LogError::UnknownTopic { topic }) if *topic == name), "{error:?}");
+    };
+    is_named(subject.log.session("g", std::slice::from_ref(&name), "id").err());
+    is_named(subject.log.bounds(&[partition(&name, 0)]).err());
+    is_named(subject.log.reader(&[Position { partition: partition(&name, 0), offset: 0 }]).err());
+    let appender = subject.log.appender().unwrap();
+    is_named(appender.append(outgoing(&name, 0, "x")).and_then(|()| appender.flush(PATIENCE)).err());
+    let input = subject.create("in", 1, &[]);
+    let mut member = subject.member("g", &input, "id");
+    member.take(1);
+    is_named(member.session.send(outgoing(&name, 0, "x")).and_then(|()| member.session.commit(&[])).err());
+}
+
+fn the_end_is_reached_past_markers(subject: &Subject) {
+    let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
+    let mut member = subject.member("g", &input, "id");
+    member.take(1);
+    for value in ["a", "b"] {
+        member.send(&output, value);
+        member.commit();
+    }
+    member.send(&output, "never");
+    member.session.abort().unwrap();
+    assert_eq!(subject.values(&output, 0), ["a", "b"]);
+    let mut follower = subject.member("follower", &output, "id-2");
+    follower.see(&["a", "b"]);
+    let (_, end) = subject.log.bounds(&[partition(&output, 0)]).unwrap()[0];
+    assert!(end > 3, "markers take offsets: {end}");
+    follower.steps_until("the position passes the markers", |_| true);
+    eventually("the position is the end", || {
+        follower.step();
+        follower.session.positions().unwrap()[0].offset == end
+    });
+}
+
+fn new_partitions_appear(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    let mut member = subject.member("g", &topic, "id");
+    member.take(1);
+    (subject.grow)(&topic, 3);
+    subject.append(&topic, 2, &["new"]);
+    member.take(3);
+    member.see(&["new"]);
+}
+
+fn a_session_that_owes_an_answer_can_end(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    let mut member = subject.member("g", &topic, "id");
+    eventually("an assignment is reported", || {
+        matches!(member.session.poll(STEP, 1, &mut |_| {}).unwrap(), Some(Rebalance::Assigned(_)))
+    });
+    drop(member);
+    subject.member("g", &topic, "id").take(1);
+}
+
+fn created_topics_pass_their_check(subject: &Subject) {
+    let topics = Topics::new(&subject.prefix);
+    let partitions = Partitions { inputs: 2, series: 3 };
+    assert_eq!(topics.ensure(&*subject.log, partitions).unwrap().len(), 12);
+    assert_eq!(topics.ensure(&*subject.log, partitions).unwrap().len(), 0);
+    assert_eq!(topics.check(&*subject.log, partitions, 3_600_000).unwrap(), [""; 0]);
+    let changed = Partitions { inputs: 2, series: 4 };
+    assert_eq!(topics.check(&*subject.log, changed, 3_600_000).unwrap().len(), 6);
+    assert_eq!(topics.check(&*subject.log, partitions, i64::MAX).unwrap().len(), 2);
+}
+
+macro_rules! behaviours {
+    ($($behaviour:ident,)*) => {
+        mod embedded {
+            $(#[test]
+            fn $behaviour() {
+                super::$behaviour(&super::Subject::embedded());
+            })*
+        }
+
+        mod kafka {
+            $(#[test]
+            fn $behaviour() {
+                super::$behaviour(&super::Subject::kafka(super::kafka_or_skip!()));
+            })*
+        }
+    };
+}
+
+behaviours! {
+    a_commit_carries_outputs_and_offsets_together,
+    aborted_records_are_invisible,
+    a_newer_session_fences_the_older,
+    a_restart_continues_at_the_committed_offsets,
+    two_sessions_share_and_hand_over,
+    nothing_is_read_while_an_answer_is_owed,
+    a_rewind_after_an_abort_reads_again,
+    a_rewind_may_follow_the_assignment_at_once,
+    a_tombstone_advances_the_offset,
+    headers_keys_and_timestamps_survive,
+    append_time_replaces_the_producers,
+    keys_choose_the_partition_as_in_kafka,
+    a_paused_partition_waits,
+    what_was_trimmed_is_lost_not_skipped,
+    an_unknown_topic_is_named,
+    the_end_is_reached_past_markers,
+    new_partitions_appear,
+    a_session_that_owes_an_answer_can_end,
+    created_topics_pass_their_check,
+}
+
+#[test]
+fn an_unreachable_broker_is_one_sentence() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let sentence = connect(&closed, &[]).err().unwrap().to_string();
+    assert!(sentence.contains(&closed) && sentence.contains("kafka.brokers"), "{sentence}");
+}
+
+#[test]
+fn refused_credentials_are_one_sentence() {
+    let kafka = kafka_or_skip!();
+    let Some(sasl) = &kafka.sasl else { return crate::kafka::skip("the given Kafka has no SASL listener") };
+    let with = |password| {
+        let credentials = [("sasl.username", "maturion"), ("sasl.password", password)];
+        let mechanism = [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN")];
+        connect(sasl, &[credentials, mechanism].concat())
+    };
+    assert!(with("secret").is_ok());
+    let refused = with("wrong").err();
+    assert!(matches!(refused, Some(LogError::Authentication { .. })), "{refused:?}");
+    assert!(!refused.unwrap().to_string().contains("wrong"), "a secret is shown");
+}
+
+#[test]
+fn unusable_properties_are_named() {
+    for property in ["linger.msec", "isolation.level"] {
+        let sentence = connect("127.0.0.1:1", &[(property, "5")]).err().unwrap().to_string();
+        assert!(sentence.contains(property), "{sentence}");
+    }
+}
