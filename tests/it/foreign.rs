@@ -8,7 +8,7 @@ use maturion::log::{Outgoing, Session};
 
 use crate::kafka;
 use crate::kafka_or_skip;
-use crate::log::Subject;
+use crate::subject::Subject;
 
 const PYTHON_CLIENT: &str = "confluent-kafka==2.12.2";
 

@@ -1,6 +1,6 @@
 //! The one integration-test binary: what the parts do together, each against the real thing.
 //!
-//! `kafka` finds or starts Apache Kafka; the others are suites.
+//! `kafka` finds or starts Apache Kafka, `subject` is a log under test; the others are suites.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,3 +12,4 @@ mod layout;
 mod log;
 mod readme;
 mod serve;
+mod subject;
