@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Float64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -174,7 +174,10 @@ fn sketches(states: &[ArrayRef]) -> Result<&BinaryArray> {
 
 /// Which rows count: not null, and the filter is true. None if all do.
 fn counted(values: &Float64Array, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
-    let passed = filter.map(|filter| NullBuffer::new(prep_null_mask_filter(filter).values().clone()));
+    let passed = filter.map(|filter| match filter.nulls() {
+        Some(known) => NullBuffer::new(filter.values() & known.inner()),
+        None => NullBuffer::new(filter.values().clone()),
+    });
     NullBuffer::union(values.nulls(), passed.as_ref())
 }
 

@@ -55,7 +55,6 @@ fn any_values() -> impl Strategy<Value = Vec<f64>> {
         prop::collection::vec(value, 0..2_000),
         prop::collection::vec(1.0..2.0, 0..2_000),
         prop::collection::vec(Just(7.0), 0..200),
-        prop::collection::vec(0.0..1e-300, 0..5),
     ]
 }
 
@@ -63,7 +62,8 @@ proptest! {
     #[test]
     fn quantiles_are_within_the_bound(values in any_values()) {
         // Values nearer to zero than 64 octaves below the largest are the business of another test.
-        let values: Vec<f64> = values.into_iter().filter(|value| *value == 0.0 || !(value.abs() < 1e-6)).collect();
+        let near_zero = |value: f64| value != 0.0 && value.abs() < 1e-6;
+        let values: Vec<f64> = values.into_iter().filter(|value| !near_zero(*value)).collect();
         check(&values);
     }
 
