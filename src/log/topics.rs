@@ -47,6 +47,11 @@ impl Topics {
         format!("{}{topic}", self.prefix)
     }
 
+    /// The consumer group of a role.
+    pub fn group(&self, role: &str) -> String {
+        self.name(&format!("maturion.{role}"))
+    }
+
     /// Input: log records.
     pub fn logs(&self) -> String {
         self.name("telemetry.logs")

@@ -1,0 +1,144 @@
+//! Roles: where the core meets the world.
+//!
+//! | role | what it does |
+//! |---|---|
+//! | [`intake`] | input topics to partial states and dead letters |
+//! | [`detect`] | partial states to windows and detections |
+//! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
+//!
+//! Each worker is one OS thread with one session of the log; several workers and several processes share the work
+//! through the log's groups. Nothing below `roles` starts a thread or a task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::RecordBatch;
+use datafusion::common::DataFusionError;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::log::{LogError, Outgoing, Session};
+use crate::model::pipeline::Micros;
+use crate::serve::status::{RoleState, StatusBoard};
+use crate::window::partial::{self, KIND, PIPELINE, VERSION};
+use crate::window::plan::WindowPlan;
+
+pub mod detect;
+pub mod intake;
+pub mod runtime;
+
+pub use runtime::Runtime;
+
+/// Why the roles cannot start, or stopped.
+#[derive(Debug, Error)]
+pub enum RolesError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("intake stopped: {0}")]
+    Intake(#[from] intake::IntakeError),
+    #[error("detect stopped: {0}")]
+    Detect(#[from] detect::DetectRoleError),
+    #[error(transparent)]
+    Serve(crate::serve::ServeError),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("a worker ended by a defect; its last words are in the log")]
+    Panicked,
+}
+
+/// Workers that run until they are stopped.
+#[derive(Default)]
+pub struct RunningRoles {
+    stop: Arc<AtomicBool>,
+    workers: Vec<(&'static str, JoinHandle<Result<(), RolesError>>)>,
+}
+
+impl RunningRoles {
+    fn spawn(
+        &mut self,
+        role: &'static str,
+        board: &Arc<StatusBoard>,
+        work: impl FnOnce(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
+    ) -> Result<(), RolesError> {
+        let (stop, board) = (Arc::clone(&self.stop), Arc::clone(board));
+        let body = move || {
+            board.role(role, RoleState::Running);
+            let result = work(&stop);
+            if let Err(error) = &result {
+                tracing::error!(role, %error, "a role stopped");
+                board.role(role, RoleState::Failed(error.to_string()));
+            }
+            result
+        };
+        let worker = std::thread::Builder::new().name(role.to_owned()).spawn(body).map_err(RolesError::Thread)?;
+        self.workers.push((role, worker));
+        Ok(())
+    }
+
+    /// True once a worker has ended, which without [`RunningRoles::stop`] it does only on an error.
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().any(|(_, worker)| worker.is_finished())
+    }
+
+    /// Lets every worker commit what it has and leave its group; the first error any of them had.
+    pub fn stop(self) -> Result<(), RolesError> {
+        self.stop.store(true, Ordering::Relaxed);
+        let results = self.workers.into_iter().map(|(_, worker)| worker.join().unwrap_or(Err(RolesError::Panicked)));
+        results.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+/// A message could not be sent.
+#[derive(Debug, Error)]
+pub enum SendError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Encode(#[from] DataFusionError),
+}
+
+/// Sends partial states, each row to the partition of its series.
+fn send_partial(
+    session: &mut dyn Session,
+    topic: &str,
+    plan: &WindowPlan,
+    states: &RecordBatch,
+    partitions: i32,
+) -> Result<(), SendError> {
+    let headers =
+        [(KIND, b"partial".as_slice()), (PIPELINE, plan.pipeline.as_bytes()), (VERSION, plan.version.as_bytes())];
+    for (partition, part) in partial::route(plan, states, partitions)? {
+        for value in partial::encode(&part)? {
+            let (key, value) = (Some(plan.pipeline.as_bytes()), Some(value.as_slice()));
+            let partition = Some(partition);
+            session.send(Outgoing { topic, partition, key, value, headers: &headers, timestamp_ms: None })?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends a message of a kind that concerns every series to every partition of the partials.
+fn send_control<T: Serialize>(
+    session: &mut dyn Session,
+    topic: &str,
+    kind: &str,
+    message: &T,
+    partitions: i32,
+) -> Result<(), LogError> {
+    let value =
+        serde_json::to_vec(message).map_err(|error| LogError::Failed(format!("a message of kind {kind}: {error}")))?;
+    let headers = [(KIND, kind.as_bytes())];
+    for partition in 0..partitions {
+        let (partition, value) = (Some(partition), Some(value.as_slice()));
+        session.send(Outgoing { topic, partition, key: None, value, headers: &headers, timestamp_ms: None })?;
+    }
+    Ok(())
+}
+
+/// The wall clock, to be recorded in heartbeats.
+fn wall_clock() -> Micros {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since_epoch.as_micros()).unwrap_or(Micros::MAX)
+}

@@ -1,0 +1,338 @@
+//! Stage two: partial states become closed windows, detections and the state of series.
+//!
+//! ```text
+//!   poll ─▶ Shard::take ─▶ Shard::advance ─┐                         one Kafka transaction
+//!                                          └─▶ windows · remediation · baselines · panes · progress · offsets
+//! ```
+//!
+//! One [`Shard`] per assigned partition. Everything a shard remembers is committed with what it said, so whoever takes
+//! the partition over continues exactly there; an abort throws the memory away and restores it the same way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::{Runtime, SendError, send_control, send_partial};
+use crate::evaluate::shard::{Outputs, Shard, ShardError};
+use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Session};
+use crate::model::detection::Detection;
+use crate::serve::status::{PipelineReport, Progress, Stage};
+use crate::window::partial::{self, PartialError};
+use restore::PaneKey;
+
+mod restore;
+
+/// Messages taken in by one poll, for all partitions.
+const POLL_MESSAGES_MAX: usize = 2_048;
+/// Panes that are open for longer than this are written down, so that a restart reads at most about two of these again.
+const PANE_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// Without anything to say, offsets and progress are committed this often.
+const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why detect stopped.
+#[derive(Debug, Error)]
+pub enum DetectRoleError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    #[error(transparent)]
+    Partial(#[from] PartialError),
+    #[error("partial states cannot be written: {0}")]
+    Encode(#[from] datafusion::common::DataFusionError),
+    #[error("state of partition {partition} cannot be read: {reason}")]
+    State { partition: i32, reason: String },
+    #[error(
+        "partition {partition} was committed at {committed}, but its progress says {progress}: the topics do not belong \
+         together; use a new kafka.topic_prefix"
+    )]
+    Disagreement { partition: i32, committed: i64, progress: i64 },
+}
+
+impl From<SendError> for DetectRoleError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Log(error) => DetectRoleError::Log(error),
+            SendError::Encode(error) => DetectRoleError::Encode(error),
+        }
+    }
+}
+
+/// One worker of stage two.
+pub struct Detect {
+    runtime: Runtime,
+    shards: BTreeMap<i32, OwnedShard>,
+    last_commit: Instant,
+    last_snapshot: Instant,
+}
+
+/// A shard with its place in the log.
+struct OwnedShard {
+    shard: Shard,
+    /// The next offset of the partials to be taken.
+    next: i64,
+    committed: i64,
+    /// The snapshots of panes that stand in the log, with the number of their pieces.
+    panes: BTreeMap<PaneKey, usize>,
+    /// Messages were taken since the shard last looked for windows to close.
+    is_dirty: bool,
+    outputs: Outputs,
+}
+
+impl Detect {
+    /// A worker for all pipelines.
+    pub fn new(runtime: Runtime) -> Self {
+        Self { runtime, shards: BTreeMap::new(), last_commit: Instant::now(), last_snapshot: Instant::now() }
+    }
+
+    /// Works until `stop` is set, then commits and leaves the group.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), DetectRoleError> {
+        let partials = self.runtime.topics.partials();
+        let group = self.runtime.topics.group("detect");
+        let transactional_id = format!("{}-detect", self.runtime.instance);
+        let mut session = self.runtime.log.session(&group, &[partials], &transactional_id)?;
+        let result = self.work(session.as_mut(), stop);
+        session.close();
+        result
+    }
+
+    fn work(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), DetectRoleError> {
+        while !stop.load(Ordering::Relaxed) {
+            let change = self.take(session)?;
+            for owned in
+                self.shards.values_mut().filter_map(|owned| std::mem::take(&mut owned.is_dirty).then_some(owned))
+            {
+                owned.shard.look(&mut owned.outputs)?;
+                owned.shard.advance(&mut owned.outputs)?;
+            }
+            match change {
+                Some(change) => self.rebalance(session, change)?,
+                None if self.is_due() => self.commit(session)?,
+                None => {}
+            }
+        }
+        self.commit(session)
+    }
+
+    /// Takes what the log has; the first message that cannot be understood stops the worker after the visit.
+    fn take(&mut self, session: &mut dyn Session) -> Result<Option<Rebalance>, DetectRoleError> {
+        let wait = self.runtime.detect_commit_interval;
+        let shards = &mut self.shards;
+        let mut failure = None;
+        let change = session.poll(wait, POLL_MESSAGES_MAX, &mut |record| {
+            let Some(owned) = shards.get_mut(&record.partition).filter(|_| failure.is_none()) else { return };
+            owned.next = record.offset + 1;
+            owned.is_dirty = true;
+            let Some(value) = record.value else { return };
+            let taken = partial::read_message(&record.headers, value).map_err(DetectRoleError::from);
+            let taken = taken.and_then(|message| Ok(owned.shard.take(record.offset, message)?));
+            failure = taken.err();
+        })?;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(change),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let elapsed = self.last_commit.elapsed();
+        let has_outputs = self.shards.values().any(|owned| !owned.outputs.is_empty());
+        let has_read = self.shards.values().any(|owned| owned.next > owned.committed);
+        (has_outputs && elapsed >= self.runtime.detect_commit_interval)
+            || (has_read && elapsed >= QUIET_COMMIT_INTERVAL)
+    }
+
+    fn rebalance(&mut self, session: &mut dyn Session, change: Rebalance) -> Result<(), DetectRoleError> {
+        match change {
+            Rebalance::Assigned(partitions) => {
+                let positions = self.restore(session, &partitions)?;
+                session.assign(&positions)?;
+            }
+            Rebalance::Revoked(partitions) => {
+                self.commit(session)?;
+                self.forget(&partitions);
+                session.release(&partitions)?;
+            }
+            Rebalance::Lost(partitions) => {
+                self.forget(&partitions);
+                self.abort(session)?;
+                session.release(&partitions)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            self.shards.remove(&partition.number);
+            self.runtime.board.released(Stage::Detect, &partition.topic, partition.number);
+        }
+    }
+
+    /// Commits everything the shards said and took, or aborts and restores if the log asks for that.
+    fn commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+        self.last_commit = Instant::now();
+        if self.shards.values().all(|owned| owned.next == owned.committed && owned.outputs.is_empty()) {
+            return Ok(());
+        }
+        match self.send_and_commit(session) {
+            Ok(()) => {
+                self.report();
+                Ok(())
+            }
+            Err(DetectRoleError::Log(LogError::Abort(reason))) => {
+                tracing::warn!(reason, "detect aborts a transaction and restores its state");
+                self.abort(session)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Throws the open transaction away with the memory of every shard that was part of it, and restores them.
+    fn abort(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+        session.abort()?;
+        let topic: Arc<str> = self.runtime.topics.partials().into();
+        let numbers = std::mem::take(&mut self.shards).into_keys();
+        let partitions = numbers.map(|number| Partition { topic: Arc::clone(&topic), number }).collect::<Vec<_>>();
+        let positions = self.restore(session, &partitions)?;
+        Ok(session.rewind(&positions)?)
+    }
+
+    fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+        let with_snapshots = self.last_snapshot.elapsed() >= PANE_SNAPSHOT_INTERVAL;
+        let runtime = &self.runtime;
+        for (number, owned) in &mut self.shards {
+            let outputs = std::mem::take(&mut owned.outputs);
+            send_outputs(runtime, session, *number, &outputs)?;
+            owned.drop_closed_panes(runtime, session, *number)?;
+            if with_snapshots {
+                owned.write_panes(runtime, session, *number)?;
+            }
+            owned.write_progress(runtime, session, *number)?;
+        }
+        let topic: Arc<str> = runtime.topics.partials().into();
+        let position = |(number, owned): (&i32, &OwnedShard)| Position {
+            partition: Partition { topic: Arc::clone(&topic), number: *number },
+            offset: owned.next,
+        };
+        let offsets = self.shards.iter().map(position).collect::<Vec<_>>();
+        session.commit(&offsets)?;
+        for owned in self.shards.values_mut() {
+            owned.committed = owned.next;
+        }
+        if with_snapshots {
+            self.last_snapshot = Instant::now();
+            self.trim(&topic);
+        }
+        Ok(())
+    }
+
+    /// Deletes the partials that no restart will read again. That it fails costs disk, nothing else.
+    fn trim(&self, topic: &Arc<str>) {
+        let before = self.shards.iter().map(|(number, owned)| Position {
+            partition: Partition { topic: Arc::clone(topic), number: *number },
+            offset: owned.replay_from(),
+        });
+        if let Err(error) = self.runtime.log.trim(&before.collect::<Vec<_>>()) {
+            tracing::warn!(%error, "partials that are no longer needed could not be deleted");
+        }
+    }
+
+    fn report(&self) {
+        let topic = self.runtime.topics.partials();
+        for (number, owned) in &self.shards {
+            let reports = owned.shard.report();
+            let pipelines = reports.iter().map(|report| PipelineReport {
+                pipeline: &report.pipeline,
+                late_rows: report.late_rows,
+                open_windows: report.open_panes as u64,
+                open_detections: report.open_detections as u64,
+            });
+            let progress = Progress {
+                position: owned.committed,
+                end_offset: owned.committed,
+                watermark: owned.shard.closed_through(),
+            };
+            self.runtime.board.detect(&topic, *number, progress, &pipelines.collect::<Vec<_>>());
+        }
+    }
+}
+
+impl OwnedShard {
+    /// The first offset of the partials that a restart must read.
+    fn replay_from(&self) -> i64 {
+        self.shard.replay_from().unwrap_or(self.next).min(self.next)
+    }
+}
+
+fn send_outputs(
+    runtime: &Runtime,
+    session: &mut dyn Session,
+    number: i32,
+    outputs: &Outputs,
+) -> Result<(), DetectRoleError> {
+    let pipelines = runtime.set.pipelines();
+    let partition = Some(number);
+    let topic = runtime.topics.windows();
+    for (_, series, line) in &outputs.windows {
+        let key = serde_json::to_vec(&series.to_json()).unwrap_or_default();
+        let (key, value) = (Some(key.as_slice()), Some(line.as_slice()));
+        session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?;
+    }
+    for detection in &outputs.detections {
+        send_detection(runtime, session, number, detection)?;
+    }
+    let topic = runtime.topics.baselines();
+    for ((place, series), state) in &outputs.states {
+        let key = restore::series_key(&pipelines[*place].pipeline.name, series);
+        let (key, value) = (Some(key.as_slice()), state.as_deref());
+        session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?;
+    }
+    let topic = runtime.topics.partials();
+    for (place, states) in &outputs.partials {
+        send_partial(session, &topic, &pipelines[*place].plan, states, runtime.partitions)?;
+    }
+    for inhibition in &outputs.inhibitions {
+        send_control(session, &topic, "inhibition", inhibition, runtime.partitions)?;
+    }
+    if !outputs.frontiers.is_empty() {
+        send_control(session, &topic, "heartbeats", &outputs.frontiers, runtime.partitions)?;
+    }
+    Ok(())
+}
+
+/// A detection as a CloudEvent in Kafka's binary mode.
+fn send_detection(
+    runtime: &Runtime,
+    session: &mut dyn Session,
+    number: i32,
+    detection: &Detection,
+) -> Result<(), DetectRoleError> {
+    let event_id = detection.event_id();
+    let source = format!("/maturion/{}", detection.pipeline);
+    let time = detection.time();
+    let headers = [
+        ("ce_specversion", b"1.0".as_slice()),
+        ("ce_id", event_id.as_bytes()),
+        ("ce_type", detection.change.event_type().as_bytes()),
+        ("ce_source", source.as_bytes()),
+        ("ce_subject", detection.detection_id.as_bytes()),
+        ("ce_time", time.as_bytes()),
+        ("content-type", b"application/json".as_slice()),
+    ];
+    let failed = |error: serde_json::Error| LogError::Failed(format!("a detection cannot be written: {error}"));
+    let key = serde_json::to_vec(&detection.series.to_json()).map_err(failed)?;
+    let value = serde_json::to_vec(detection).map_err(failed)?;
+    session.send(Outgoing {
+        topic: &runtime.topics.remediation(),
+        partition: Some(number),
+        key: Some(&key),
+        value: Some(&value),
+        headers: &headers,
+        timestamp_ms: None,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! From a validated configuration to what the roles share: the log, the topics, the compiled pipelines, the board.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{RolesError, RunningRoles, detect, intake};
+use crate::config::{Brokers, Config};
+use crate::decode::DecodeLimits;
+use crate::evaluate::{CompileError, PipelineSet};
+use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
+use crate::log::kafka::{KafkaLog, KafkaSettings};
+use crate::log::topics::{Partitions, Topics};
+use crate::log::{Log, LogError};
+use crate::model::pipeline::Micros;
+use crate::pipelines::{self, PipelineError};
+use crate::serve::guard::Token;
+use crate::serve::status::StatusBoard;
+use crate::serve::{self, ServeError, ServeHandle};
+
+/// Why a process cannot begin.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Pipelines(#[from] PipelineError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("{}", .0.join("; "))]
+    Topics(Vec<String>),
+}
+
+impl OpenError {
+    /// True if a file is wrong, false if the world is.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            OpenError::Pipelines(_) | OpenError::Compile(_) => true,
+            OpenError::Log(error) => matches!(error, LogError::Setting(_)),
+            OpenError::Topics(_) => false,
+        }
+    }
+}
+
+/// What the roles of one process share.
+#[derive(Clone)]
+pub struct Runtime {
+    pub log: Arc<dyn Log>,
+    pub topics: Topics,
+    pub set: Arc<PipelineSet>,
+    pub board: Arc<StatusBoard>,
+    /// The instance's name: stable across restarts, so that a restart takes over from its predecessor at once.
+    pub instance: String,
+    /// How many partitions the topics keyed by series have.
+    pub partitions: i32,
+    pub limits: DecodeLimits,
+    pub intake_commit_interval: Duration,
+    pub detect_commit_interval: Duration,
+    pub idle_after: Duration,
+}
+
+/// Loads and plans the configured pipelines.
+pub fn compile(config: &Config) -> Result<PipelineSet, OpenError> {
+    Ok(PipelineSet::compile(pipelines::load(&config.pipelines)?)?)
+}
+
+/// Connects to the configured log; the embedded one is new and empty each time.
+pub fn connect(config: &Config) -> Result<Arc<dyn Log>, LogError> {
+    Ok(match &config.kafka.brokers {
+        Brokers::Embedded => Arc::new(EmbeddedLog::new(EmbeddedSettings::default())),
+        Brokers::Kafka(brokers) => Arc::new(KafkaLog::connect(KafkaSettings {
+            brokers: brokers.clone(),
+            properties: config.kafka.properties.clone(),
+        })?),
+    })
+}
+
+/// As many partitions of every kind as the configuration says.
+pub fn partitions(config: &Config) -> Partitions {
+    Partitions { inputs: config.kafka.partitions, series: config.kafka.partitions }
+}
+
+impl Runtime {
+    /// Compiles the pipelines, then connects. The embedded log gets its topics; Kafka's must be there and right.
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        let set = Arc::new(compile(config)?);
+        let log = connect(config)?;
+        let topics = Topics::new(&config.kafka.topic_prefix);
+        let partitions = partitions(config);
+        if config.kafka.brokers == Brokers::Embedded {
+            topics.ensure(log.as_ref(), partitions)?;
+            tracing::warn!("the log is embedded: in this process, gone when it ends, not for production");
+        }
+        let faults = topics.check(log.as_ref(), partitions, longest_window_ms(&set))?;
+        if !faults.is_empty() {
+            return Err(OpenError::Topics(faults));
+        }
+        Ok(Self {
+            board: Arc::new(StatusBoard::new(log.describe_self())),
+            log,
+            topics,
+            set,
+            instance: config.instance.name.clone(),
+            partitions: partitions.series,
+            limits: DecodeLimits { ahead_max: micros(config.intake.max_ahead), ..DecodeLimits::default() },
+            intake_commit_interval: config.intake.commit_interval,
+            detect_commit_interval: config.detect.commit_interval,
+            idle_after: config.intake.idle_after,
+        })
+    }
+
+    /// Opens the HTTP door.
+    pub fn serve(&self, config: &Config) -> Result<ServeHandle, RolesError> {
+        let settings = serve::Settings {
+            address: config.serve.http,
+            allow_remote: config.serve.allow_remote,
+            token: config.serve.token.as_ref().and_then(|token| Token::new(token.reveal())),
+            body_bytes_max: config.serve.body_bytes_max,
+            logs_topic: self.topics.logs(),
+            metrics_topic: self.topics.metrics(),
+        };
+        let appender = self.log.appender()?;
+        Ok(serve::start(settings, appender, Arc::clone(&self.board)).map_err(RolesError::Serve)?)
+    }
+
+    /// Starts one worker of each stage that is asked for.
+    pub fn start(&self, with_intake: bool, with_detect: bool) -> Result<RunningRoles, RolesError> {
+        let mut running = RunningRoles::default();
+        if with_detect {
+            let worker = detect::Detect::new(self.clone());
+            running.spawn("detect", &self.board, move |stop| Ok(worker.run(stop)?))?;
+        }
+        if with_intake {
+            let worker = intake::Intake::new(self.clone())?;
+            running.spawn("intake", &self.board, move |stop| Ok(worker.run(stop)?))?;
+        }
+        Ok(running)
+    }
+}
+
+/// The longest window of any pipeline with its lateness: inputs must be kept for longer than that.
+pub fn longest_window_ms(set: &PipelineSet) -> i64 {
+    let length =
+        |compiled: &crate::evaluate::Compiled| compiled.plan.panes.size.saturating_add(compiled.pipeline.lateness);
+    set.pipelines().iter().map(length).max().unwrap_or(0) / 1_000
+}
+
+/// A length of wall time in event time's unit.
+pub(super) fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
+}
+
+impl From<ServeError> for RolesError {
+    fn from(error: ServeError) -> Self {
+        RolesError::Serve(error)
+    }
+}
