@@ -64,6 +64,14 @@ impl<'a> ObjectWriter<'a> {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
+    /// A field of any shape, if its names are not the caller's own.
+    pub fn value(&mut self, name: &str, value: &serde_json::Value) {
+        use std::io::Write as _;
+        self.name(name);
+        let written = write!(self.out, "{value}");
+        debug_assert!(written.is_ok(), "a Vec takes every byte");
+    }
+
     /// A field that is an object itself.
     pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         self.name(name);

@@ -1,0 +1,69 @@
+//! A message of the remediation topic, as a consumer in any language reads it: headers and JSON.
+
+use chrono::DateTime;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::log::Record;
+use crate::model::detection::Change;
+use crate::model::pipeline::{Micros, Severity};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    pub change: Change,
+    /// CloudEvents headers, in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body as it was written.
+    pub text: String,
+    pub body: Body,
+}
+
+/// The fields of a body that the demo shows.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Body {
+    pub detection_id: String,
+    pub pipeline: String,
+    pub rule: String,
+    pub organisation_id: Option<String>,
+    pub module: Option<String>,
+    pub series: serde_json::Map<String, serde_json::Value>,
+    #[serde(deserialize_with = "micros")]
+    pub window_start: Micros,
+    #[serde(deserialize_with = "micros")]
+    pub window_end: Micros,
+    pub measure: String,
+    pub value: Option<f64>,
+    pub samples: Option<u64>,
+    pub threshold: Option<f64>,
+    pub severity: Severity,
+}
+
+impl Sighting {
+    /// Reads a message, or says what is not as the contract has it.
+    pub fn read(record: &Record<'_>) -> Result<Self, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers: Vec<_> = record.headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        let kind = headers.iter().find(|(name, _)| name == "ce_type").map(|(_, value)| value.as_str());
+        let changes = [Change::Opened, Change::Updated, Change::Resolved];
+        let change = changes.into_iter().find(|change| Some(change.event_type()) == kind);
+        let change = change.ok_or_else(|| format!("unknown ce_type {kind:?}"))?;
+        let value = record.value.unwrap_or_default();
+        let body = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        Ok(Self { change, headers, text: text(value), body })
+    }
+
+    /// `pipeline.rule`.
+    pub fn rule(&self) -> String {
+        format!("{}.{}", self.body.pipeline, self.body.rule)
+    }
+}
+
+/// RFC 3339 as microseconds.
+fn micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error> {
+    read_time(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+/// Reads RFC 3339.
+pub fn read_time(text: &str) -> Result<Micros, chrono::ParseError> {
+    DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_micros())
+}
