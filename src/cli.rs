@@ -10,13 +10,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
+use crate::demo::{self, DemoOptions};
+use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
 
 mod check;
 mod failure;
 mod output;
+mod run;
+mod signals;
 mod status;
+mod topics;
 mod tracing_output;
 
 /// A run-time reliability agent: telemetry in Kafka becomes detections on the remediation topic.
@@ -48,8 +53,16 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Shows the main job with nothing installed: a simulated platform, scripted incidents, and what is detected
+    Demo(DemoOptions),
+    /// Runs the roles of this process against the configured log until it is told to stop
+    Run(run::RunArguments),
+    /// Sends load to Kafka or to a running instance: simulated telemetry, or real logs and metrics from files
+    Generate(GenerateOptions),
     /// Validates configuration, pipelines and SQL without starting anything
     Check,
+    /// Creates the topics that are missing and checks the others
+    Topics(topics::TopicsArguments),
     /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
     Status(status::StatusArguments),
 }
@@ -67,6 +80,13 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         tracing::warn!("{key} is set, but this version does nothing with it");
     }
     match arguments.command {
+        Command::Demo(options) => {
+            let stop = signals::stop_requested().map_err(Failure::work)?;
+            Ok(demo::run(&options, config, &stop)?)
+        }
+        Command::Generate(options) => Ok(generate::run(&options, &config)?),
+        Command::Run(arguments) => run::run(config, arguments),
+        Command::Topics(arguments) => topics::topics(&config, &arguments),
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
     }

@@ -7,11 +7,11 @@
 //! ```text
 //!  telemetry.logs, telemetry.metrics
 //!        │
-//!   roles::intake    decode ─▶ window::Aggregator      (one Partial per commit; bad records ─▶ maturion.dead-letter)
+//!   roles::intake    decode ─▶ window::aggregator      (one Partial per commit; bad records ─▶ maturion.dead-letter)
 //!        │
 //!   maturion.partials                                  (keyed by series, one transaction with the input offsets)
 //!        │
-//!   roles::detect    window::Windows ─▶ detect::Detector
+//!   roles::detect    evaluate::shard: window::open ─▶ detect
 //!        │
 //!   maturion.windows, maturion.remediation             (one transaction with the partials' offsets and all state)
 //! ```
@@ -19,19 +19,31 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
-//! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | `config`, `pipelines`, `serve` |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
+//! | [`decode`] | JSON records to Arrow batches, or a reason in words | `model` |
+//! | [`window`] | plan splitting, partial states, watermarks, open windows, the sketch | `model` |
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
+//! | [`evaluate`] | pipelines compiled together, and one partition of stage two | `model`, `window`, `detect` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`serve`] | the HTTP door: ingestion, status, health | `model`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
+//! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
+//! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
+//! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
+//! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
 pub mod cli;
 pub mod config;
+pub mod decode;
+pub mod demo;
 pub mod detect;
+pub mod evaluate;
+pub mod generate;
 pub mod log;
 pub mod model;
 pub mod pipelines;
+pub mod roles;
 pub mod serve;
 pub mod simulate;
+pub mod window;

@@ -1,19 +1,19 @@
 //! `maturion check`: everything that can be known without starting anything.
 
 use crate::config::{Config, PipelineFiles};
-use crate::pipelines;
+use crate::roles::runtime;
 
 use super::{Failure, output};
 
 /// Reads and plans all pipelines, and says how many.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
-    let pipelines = pipelines::load(&config.pipelines)?;
-    let rules: usize = pipelines.iter().map(|pipeline| pipeline.rules.len()).sum();
+    let set = runtime::compile(config)?;
+    let rules: usize = set.pipelines().iter().map(|compiled| compiled.pipeline.rules.len()).sum();
     let from = match &config.pipelines {
         PipelineFiles::Shipped => "the shipped ones".to_owned(),
         PipelineFiles::Folder { dir, .. } => format!("from {}", dir.display()),
     };
-    let (pipelines, rules) = (counted(pipelines.len(), "pipeline"), counted(rules, "rule"));
+    let (pipelines, rules) = (counted(set.pipelines().len(), "pipeline"), counted(rules, "rule"));
     output::print(&format!("{pipelines} ({from}), {rules}: ok\n"))
 }
 

@@ -5,7 +5,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
-use crate::pipelines::PipelineError;
+use crate::demo::DemoError;
+use crate::generate::GenerateError;
+use crate::log::LogError;
+use crate::roles::RolesError;
+use crate::roles::runtime::OpenError;
 
 /// Why a command did not do its work: what is said, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,8 +57,40 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<PipelineError> for Failure {
-    fn from(error: PipelineError) -> Failure {
-        Failure::Unusable(error.to_string())
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        match error {
+            OpenError::Topics(faults) => Failure::Work(faults),
+            OpenError::Log(error) => error.into(),
+            error if error.is_configuration() => Failure::Unusable(error.to_string()),
+            error => Failure::work(error),
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Failure {
+        match error {
+            LogError::Setting(_) => Failure::Unusable(error.to_string()),
+            error => Failure::work(error),
+        }
+    }
+}
+
+impl From<RolesError> for Failure {
+    fn from(error: RolesError) -> Failure {
+        Failure::work(error)
+    }
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Failure {
+        if error.is_unusable() { Failure::Unusable(error.to_string()) } else { Failure::work(error) }
+    }
+}
+
+impl From<GenerateError> for Failure {
+    fn from(error: GenerateError) -> Failure {
+        if error.is_unusable() { Failure::Unusable(error.to_string()) } else { Failure::work(error) }
     }
 }

@@ -1,6 +1,7 @@
 //! Bad input on the command line: one clear sentence, the right exit code, never a panic.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -103,6 +104,85 @@ fn an_sql_error_is_named_with_line_and_column() {
     write(&folder, "sql/load.sql", &SQL.replace("GROUP", "GRUP"));
     let sentence = "sql/load.sql:3:6: not valid SQL: Expected: end of statement, found: BY";
     refuses(&folder, &["check"], 2, sentence);
+}
+
+#[test]
+fn a_percentile_of_a_text_column_is_refused() {
+    let folder = folder("");
+    write(&folder, "sql/load.sql", &SQL.replace("count(*)", "quantile(message, 0.95)"));
+    let (code, _, error) = run(&mut command(folder.path(), &["check"]));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.starts_with("maturion: sql/load.sql") && error.contains("quantile"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn a_column_that_does_not_exist_is_refused() {
+    let folder = folder("");
+    write(&folder, "sql/load.sql", &SQL.replace("count(*)", "sum(durations_ms)"));
+    let (code, _, error) = run(&mut command(folder.path(), &["check"]));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.starts_with("maturion: sql/load.sql") && error.contains("durations_ms"), "{error}");
+}
+
+#[test]
+fn an_unknown_role_is_refused() {
+    let folder = folder("");
+    let sentence =
+        "invalid value 'audit' for '--roles <ROLE,…>', [possible values: intake, detect, serve]; see `maturion --help`";
+    refuses(&folder, &["run", "--roles", "intake,audit"], 2, sentence);
+}
+
+#[test]
+fn an_instance_name_that_kafka_would_refuse_is_refused() {
+    let folder = folder("");
+    let sentence = "invalid value 'a b' for '--instance <NAME>': 1 to 60 of a-z A-Z 0-9 . _ -; see `maturion --help`";
+    refuses(&folder, &["run", "--instance", "a b"], 2, sentence);
+}
+
+#[test]
+fn the_embedded_log_is_not_shared_among_processes() {
+    let folder = folder("");
+    let sentence =
+        "the embedded log lives in one process, which needs all roles; leave --roles out, or set kafka.brokers";
+    refuses(&folder, &["run", "--roles", "detect"], 2, sentence);
+    let sentence =
+        "kafka.brokers is \"embedded\", whose topics are made when it starts; set it to the host:port of Kafka";
+    refuses(&folder, &["topics"], 2, sentence);
+}
+
+#[test]
+fn a_running_instance_ends_in_order_when_it_is_told_to() {
+    let folder = folder("[serve]\nhttp = \"127.0.0.1:0\"\n");
+    let mut child = command(folder.path(), &["run", "--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let warned = lines.find(|line| line.contains("\"WARN\"")).unwrap();
+    assert!(warned.contains("not for production"), "{warned}");
+    assert!(lines.any(|line| line.contains("\"running\"")), "it never ran");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn an_unreachable_broker_is_named() {
+    // A port that was free a moment ago: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = folder(&format!("[kafka]\nbrokers = \"{address}\"\n"));
+    for arguments in [["topics"], ["run"]] {
+        let (code, _, error) = run(command(folder.path(), &arguments).env("MATURION_LOG", "off"));
+        assert_eq!(code, 1, "{error}");
+        assert!(error.starts_with(&format!("maturion: cannot reach Kafka at {address}: ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_property_of_librdkafka_is_named() {
+    let folder = folder("[kafka]\nbrokers = \"127.0.0.1:1\"\n[kafka.properties]\nsecurty.protocol = \"SSL\"\n");
+    let (code, _, error) = run(command(folder.path(), &["topics"]).env("MATURION_LOG", "off"));
+    assert_eq!(code, 2, "{error}");
+    assert!(error.starts_with("maturion: ") && error.contains("securty.protocol"), "{error}");
 }
 
 #[test]

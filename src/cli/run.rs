@@ -1,0 +1,66 @@
+//! `maturion run`: the roles of this process, until it is told to stop.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{Brokers, Config, is_instance_name};
+use crate::roles::Runtime;
+
+use super::{Failure, signals};
+
+/// How often the roles are asked whether one has ended by itself.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// What this process does; several processes share the work through Kafka's consumer groups
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["intake", "detect", "serve"], value_name = "ROLE,…")]
+    roles: Vec<Role>,
+    /// The name of this process, instead of the configured one: unique, and the same after a restart
+    #[arg(long, value_name = "NAME", value_parser = instance_name)]
+    instance: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Input topics to partial states
+    Intake,
+    /// Partial states to windows and detections
+    Detect,
+    /// HTTP: ingestion and status
+    Serve,
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    if is_instance_name(text) { Ok(text.to_owned()) } else { Err("1 to 60 of a-z A-Z 0-9 . _ -".to_owned()) }
+}
+
+/// Runs until a signal, or until a role fails.
+pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Failure> {
+    let has = |role| arguments.roles.contains(&role);
+    let (intake, detect, serve) = (has(Role::Intake), has(Role::Detect), has(Role::Serve));
+    if config.kafka.brokers == Brokers::Embedded && !(intake && detect && serve) {
+        return Err(Failure::Unusable(
+            "the embedded log lives in one process, which needs all roles; leave --roles out, or set kafka.brokers"
+                .to_owned(),
+        ));
+    }
+    if let Some(instance) = arguments.instance {
+        config.instance.name = instance;
+    }
+    let runtime = Runtime::open(&config)?;
+    let stop = signals::stop_requested().map_err(Failure::work)?;
+    let door = if serve { Some(runtime.serve(&config)?) } else { None };
+    let roles = runtime.start(intake, detect)?;
+    tracing::info!(instance = config.instance.name, log = runtime.log.describe_self(), "running");
+    while !stop.load(Ordering::Relaxed) && !roles.has_ended() {
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+    let result = roles.stop();
+    if let Some(door) = door {
+        door.stop();
+    }
+    Ok(result?)
+}
