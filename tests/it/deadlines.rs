@@ -61,7 +61,13 @@ fn requests(step: u64, now: Micros, ill: &dyn Fn(&str) -> Option<Fault>) -> Vec<
 }
 
 /// The first detection of at least this severity, and how long after the onset it was out.
-fn first(fault: Fault, is_wide: bool, severity: Severity, phase: Micros, within: Micros) -> Option<(Micros, Detection)> {
+fn first(
+    fault: Fault,
+    is_wide: bool,
+    severity: Severity,
+    phase: Micros,
+    within: Micros,
+) -> Option<(Micros, Detection)> {
     let mut straight = Straight::new(shipped());
     let onset = START + CALM + phase;
     let end = onset + within + MINUTE;

@@ -110,13 +110,14 @@ impl Flow {
         let partitions = (0..info.partitions).map(|number| Partition { topic: Arc::clone(&topic), number });
         let partitions = partitions.collect::<Vec<_>>();
         let bounds = log.bounds(&partitions).expect("bounds");
-        let start = |(partition, (from, _)): (&Partition, &(i64, i64))| Position { partition: partition.clone(), offset: *from };
-        let mut reader =
-            log.reader(&partitions.iter().zip(&bounds).map(start).collect::<Vec<_>>()).expect("a reader");
-        let mut outputs = Vec::new();
-        let is_behind = |positions: &[Position]| {
-            positions.iter().any(|at| at.offset < bounds[at.partition.number as usize].1)
+        let start = |(partition, (from, _)): (&Partition, &(i64, i64))| Position {
+            partition: partition.clone(),
+            offset: *from,
         };
+        let mut reader = log.reader(&partitions.iter().zip(&bounds).map(start).collect::<Vec<_>>()).expect("a reader");
+        let mut outputs = Vec::new();
+        let is_behind =
+            |positions: &[Position]| positions.iter().any(|at| at.offset < bounds[at.partition.number as usize].1);
         while is_behind(&reader.positions().expect("positions")) {
             let mut visit = |record: &maturion::log::Record<'_>| {
                 outputs.push(Output {
@@ -150,7 +151,11 @@ impl Flow {
             if Instant::now() > deadline {
                 let status = self.runtime.board.snapshot();
                 let last = outputs.iter().rev().take(5).map(|output| String::from_utf8_lossy(&output.value));
-                panic!("not enough on {topic}: {} records, the last {:?}; {status:#?}", outputs.len(), last.collect::<Vec<_>>());
+                panic!(
+                    "not enough on {topic}: {} records, the last {:?}; {status:#?}",
+                    outputs.len(),
+                    last.collect::<Vec<_>>()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -161,9 +166,14 @@ impl Flow {
         let deadline = Instant::now() + WAIT;
         loop {
             let snapshot = self.runtime.board.snapshot();
-            let detect = snapshot.partitions.iter().filter(|partition| partition.stage == maturion::serve::status::Stage::Detect);
+            let detect = snapshot
+                .partitions
+                .iter()
+                .filter(|partition| partition.stage == maturion::serve::status::Stage::Detect);
             let reached = detect.map(|partition| partition.watermark_us).collect::<Vec<_>>();
-            if reached.len() == self.runtime.partitions as usize && reached.iter().all(|at| at.is_some_and(|at| at >= micros)) {
+            if reached.len() == self.runtime.partitions as usize
+                && reached.iter().all(|at| at.is_some_and(|at| at >= micros))
+            {
                 return;
             }
             if let Some(roles) = &self.roles {

@@ -98,7 +98,8 @@ fn text() -> impl Strategy<Value = Value> {
 
 fn fields(groups: u32) -> impl Strategy<Value = Map<String, Value>> {
     let status = prop_oneof![8 => Just(json!(200)), 2 => (500..505).prop_map(Value::from), 1 => Just(Value::Null)];
-    let duration = prop_oneof![6 => (0.0..10_000.0f64).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(json!(0))];
+    let duration =
+        prop_oneof![6 => (0.0..10_000.0f64).prop_map(Value::from), 1 => Just(Value::Null), 1 => Just(json!(0))];
     let level = prop_oneof![Just("INFO"), Just("debug"), Just("Error")];
     let event = prop_oneof![4 => Just("http_request"), 1 => Just("export")];
     let handled = prop_oneof![Just(json!(true)), Just(json!(false)), Just(Value::Null)];
@@ -138,7 +139,8 @@ fn check(log: Arc<dyn Log>, prefix: &str, samples: &[Sample]) {
     let topic = flow.runtime.topics.logs();
     let records = samples.iter().map(|sample| (sample.partition, sample.bytes())).collect::<Vec<_>>();
     let half = records.len() / 2;
-    let part = |from: usize, to: usize| records[from..to].iter().map(|(partition, value)| (*partition, value.as_slice()));
+    let part =
+        |from: usize, to: usize| records[from..to].iter().map(|(partition, value)| (*partition, value.as_slice()));
     flow.append(&topic, part(0, half));
     flow.start();
     flow.append(&topic, part(half, records.len()));
@@ -260,7 +262,8 @@ proptest! {
 #[test]
 fn windows_through_kafka_equal_the_batch() {
     let Some(kafka) = crate::kafka::or_skip("windows_through_kafka_equal_the_batch") else { return };
-    let config = ProptestConfig { cases: 3, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 3, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let result = runner.run(&samples(2_000, 50), |samples| {
         check(kafka.log(), &kafka.prefix(), &samples);

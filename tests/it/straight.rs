@@ -31,13 +31,12 @@ impl Straight {
         let set = Arc::new(PipelineSet::compile(pipelines).unwrap_or_else(|error| panic!("{error}")));
         let limits = DecodeLimits { ahead_max: Micros::MAX, ..DecodeLimits::default() };
         let input = |table, name, source| {
-            let aggregators = set.reading(&source).map(|compiled| Aggregator::new(&compiled.plan).expect("an aggregator"));
+            let aggregators =
+                set.reading(&source).map(|compiled| Aggregator::new(&compiled.plan).expect("an aggregator"));
             (Decoder::new(table, limits), name, aggregators.collect(), None)
         };
-        let inputs = vec![
-            input(Table::Logs, LOGS_SOURCE, Source::Logs),
-            input(Table::Metrics, METRICS_SOURCE, Source::Metrics),
-        ];
+        let inputs =
+            vec![input(Table::Logs, LOGS_SOURCE, Source::Logs), input(Table::Metrics, METRICS_SOURCE, Source::Metrics)];
         let shard = Shard::new(&set, 0, 1, Micros::MAX, ShardProgress::default()).expect("a shard");
         Straight { set, inputs, shard, offset: 0 }
     }
@@ -60,7 +59,8 @@ impl Straight {
             }
             let (source, event_time) = ((*name).to_owned(), *reached);
             // The end lies behind the position: the input is never idle, event time comes from records alone.
-            let beat = Heartbeat { source, partition: 0, partitions: 1, position: now, end: now + 1, event_time, wall: now };
+            let beat =
+                Heartbeat { source, partition: 0, partitions: 1, position: now, end: now + 1, event_time, wall: now };
             messages.push(Message::Heartbeats(vec![beat]));
         }
         let mut step = Step::default();
