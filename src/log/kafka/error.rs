@@ -91,6 +91,9 @@ pub(super) fn unwritten(code: RDKafkaErrorCode, topic: &str) -> LogError {
         RDKafkaErrorCode::UnknownPartition => {
             LogError::Failed(format!("topic `{topic}` has fewer partitions than a record was written for"))
         }
+        RDKafkaErrorCode::QueueFull => {
+            LogError::Full("the send queue", format!("Kafka takes no records for topic `{topic}`"))
+        }
         RDKafkaErrorCode::MessageSizeTooLarge => {
             LogError::Failed(format!("a record is too large for topic `{topic}`; raise its max.message.bytes"))
         }

@@ -26,19 +26,16 @@ const FLUSH_STEP: Duration = Duration::from_millis(1);
 
 type Plain = ThreadedProducer<PlainContext>;
 
-/// Queues a record; waits while the queue is full.
-fn enqueue(producer: &Plain, record: &Outgoing<'_>) -> Result<(), LogError> {
+/// Queues a record; waits while the queue is full. [`RDKafkaErrorCode::QueueFull`] means that it stayed full.
+fn enqueue(producer: &Plain, record: &Outgoing<'_>) -> Result<(), RDKafkaErrorCode> {
     let mut full_since = None;
     let mut unsent = base_record(record);
     loop {
         let Err((cause, returned)) = producer.send(unsent) else { return Ok(()) };
-        if cause != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-            let code = cause.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            return Err(error::unwritten(code, record.topic));
-        }
-        if full_since.get_or_insert_with(Instant::now).elapsed() > QUEUE_WAIT {
-            let why = format!("Kafka took nothing for {} s", QUEUE_WAIT.as_secs());
-            return Err(LogError::Full("the send queue", why));
+        let code = cause.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let is_patient = full_since.get_or_insert_with(Instant::now).elapsed() < QUEUE_WAIT;
+        if code != RDKafkaErrorCode::QueueFull || !is_patient {
+            return Err(code);
         }
         std::thread::sleep(RETRY_PAUSE);
         unsent = returned;
@@ -107,7 +104,15 @@ impl Transactions {
 
     pub(super) fn send(&mut self, record: &Outgoing<'_>) -> Result<(), LogError> {
         self.begin()?;
-        enqueue(&self.producer, record)
+        enqueue(&self.producer, record).map_err(|code| match code {
+            // The producer refuses records once something made the transaction, or itself, unusable.
+            RDKafkaErrorCode::State => LogError::Abort("an earlier record could not be written".to_owned()),
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced => match self.producer.begin_transaction() {
+                Err(cause) => self.final_error(&cause),
+                Ok(()) => LogError::Abort(code.to_string()),
+            },
+            _ => error::unwritten(code, record.topic),
+        })
     }
 
     /// Commits what was sent with these offsets. Nothing sent and no offsets: nothing happens.
@@ -168,7 +173,7 @@ impl KafkaAppender {
 
 impl Appender for KafkaAppender {
     fn append(&self, record: Outgoing<'_>) -> Result<(), LogError> {
-        enqueue(&self.producer, &record)
+        enqueue(&self.producer, &record).map_err(|code| error::unwritten(code, record.topic))
     }
 
     fn flush(&self, wait: Duration) -> Result<(), LogError> {

@@ -41,10 +41,11 @@ impl KafkaSession {
         topics: &[String],
         transactional_id: &str,
     ) -> Result<KafkaSession, LogError> {
-        let transactions = Transactions::open(&connection, transactional_id)?;
         let config = connection.consumer(Some(group));
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(error::creation)?;
+        check_topics(&connection, &consumer, topics)?;
+        let transactions = Transactions::open(&connection, transactional_id)?;
         let session = KafkaSession {
             connection,
             consumer,
@@ -54,18 +55,9 @@ impl KafkaSession {
             unanswered: None,
             silent_since: None,
         };
-        session.check_topics()?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         session.consumer.subscribe(&names).map_err(|error| session.failed("subscribe", &error))?;
         Ok(session)
-    }
-
-    fn check_topics(&self) -> Result<(), LogError> {
-        for topic in &self.topics {
-            let metadata = self.connection.metadata(&self.consumer, Some(topic), CONNECT_WAIT)?;
-            super::partitions_in(&metadata, topic)?;
-        }
-        Ok(())
     }
 
     fn failed(&self, what: &str, error: &KafkaError) -> LogError {
@@ -82,7 +74,9 @@ impl KafkaSession {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(self.lost_offset(cause))
             }
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => self.check_topics(),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                check_topics(&self.connection, &self.consumer, &self.topics)
+            }
             _ if error::is_unreachable(code) => self.check_silence(),
             _ if error::passes(code) => Ok(()),
             _ => Err(self.failed("read", cause)),
@@ -123,6 +117,17 @@ impl KafkaSession {
             tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before leaving the group");
         }
     }
+}
+
+fn check_topics(
+    connection: &Connection,
+    consumer: &BaseConsumer<GroupContext>,
+    topics: &[String],
+) -> Result<(), LogError> {
+    topics.iter().try_for_each(|topic| {
+        let metadata = connection.metadata(consumer, Some(topic), CONNECT_WAIT)?;
+        super::partitions_in(&metadata, topic).map(drop)
+    })
 }
 
 impl Session for KafkaSession {
