@@ -5,8 +5,9 @@
 //!   in ascending order (SQL's `percentile_disc`). Zero is exact; subnormals count as zero.
 //! - Merging is exact, commutative and associative: counts are integers, so equal multisets of values have equal bytes
 //!   however they were gathered.
-//! - Memory is bounded: 8 to 16 bytes per distinct bucket while they are few, at most 64 KiB ([`MAX_BUCKETS`] counters
-//!   for each sign) whatever the values. Beyond that range the smallest magnitudes collapse into one bucket.
+//! - Memory is bounded: 8 to 16 bytes per distinct bucket while they are few, and whatever the values at most
+//!   [`MAX_BUCKETS`] counters for each sign: 64 KiB, twice that where doubling left room unused. Beyond that range the
+//!   smallest magnitudes collapse into one bucket.
 //!
 //! NaN is no value and is skipped like null. Infinities count at the ends of the order and are reported as what they are.
 //!
