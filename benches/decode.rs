@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
 
 /// As many as a micro-batch of the consumer.
@@ -10,12 +10,12 @@ const ROWS: usize = 8192;
 /// 2025-12-03T10:00:00Z.
 const START_MS: i64 = 1_764_756_000_000;
 
-/// A web request, about 300 bytes, with three attributes of its own and one unknown field.
+/// A web request in about 320 bytes, with two attributes of its own and one unknown field.
 fn log(row: usize) -> String {
     let (organisation, route, milli) = (row % 12, row % 40, row % 1000);
     let status = if row.is_multiple_of(50) { 500 } else { 200 };
     format!(
-        r#"{{"timestamp":"2025-12-03T10:{:02}:{:02}.{milli:03}Z","organisation_id":"org_{organisation}","module":"threat-analysis","source":"edge","level":"INFO","event":"http_request","status_code":{status},"duration_ms":{}.{},"route":"/api/v1/items/{route}","method":"GET","user_id":"user_{row}","trace_id":"4bf92f3577b34da6{row:016x}","attributes":{{"region":"eu-west-1","bytes":{row},"cached":false}},"request_id":"r-{row}"}}"#,
+        r#"{{"timestamp":"2025-12-03T10:{:02}:{:02}.{milli:03}Z","organisation_id":"org_{organisation}","module":"threat-analysis","source":"edge","level":"INFO","event":"http_request","status_code":{status},"duration_ms":{}.{},"route":"/api/v1/items/{route}","method":"GET","user_id":"user_{row}","attributes":{{"region":"eu-west-1","cached":false}},"request_id":"r-{row}"}}"#,
         row / 60 % 60,
         row % 60,
         row % 700,
@@ -40,19 +40,15 @@ fn decode(criterion: &mut Criterion, name: &str, table: Table, record: impl Fn(u
     group.throughput(Throughput::Elements(ROWS as u64));
     let mut decoder = Decoder::new(table, DecodeLimits::default());
     group.bench_function("rows", |bencher| {
-        bencher.iter_batched(
-            || (),
-            |()| {
-                for (offset, record) in records.iter().enumerate() {
-                    let kafka_timestamp_ms = Some(START_MS + 3_600_000);
-                    let value = record.as_bytes();
-                    let incoming = Incoming { value, kafka_timestamp_ms, partition: 0, offset: offset as i64 };
-                    decoder.push(&incoming).expect("the records are valid");
-                }
-                black_box(decoder.finish().expect("the columns fit the schema"))
-            },
-            BatchSize::PerIteration,
-        )
+        bencher.iter(|| {
+            for (offset, record) in records.iter().enumerate() {
+                let kafka_timestamp_ms = Some(START_MS + 3_600_000);
+                let value = record.as_bytes();
+                let incoming = Incoming { value, kafka_timestamp_ms, partition: 0, offset: offset as i64 };
+                assert!(decoder.push(&incoming).is_ok());
+            }
+            assert!(black_box(decoder.finish()).is_ok());
+        })
     });
     group.finish();
 }

@@ -57,8 +57,9 @@ impl Kind {
     }
 }
 
-/// One value of a row, borrowed from the record.
+/// One value of a row, borrowed from the record. Its tag is as large as a word for [`Json`]'s reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(u64)]
 pub enum Slot<'a> {
     Null,
     Int(i64),

@@ -19,8 +19,10 @@ pub struct SyntaxError {
     pub expected: &'static str,
 }
 
-/// What a value is.
+/// What a value is. As large as a word, because a [`Value`] is copied by words, and the processor waits when it reads a word
+/// of which it has just written one byte: with `fields::Slot`, a quarter of the decoder's whole time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Kind {
     Null,
     True,
@@ -34,8 +36,7 @@ pub enum Kind {
     Object,
 }
 
-/// A value as it is written, text without its quotes. Two plain fields and not an enum with payloads: those were copied
-/// piece by piece between the functions here, at a third of the whole time.
+/// A value as it is written, text without its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a> {
     pub kind: Kind,

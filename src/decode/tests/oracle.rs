@@ -181,7 +181,7 @@ fn whole(number: &serde_json::Number, raw: &str) -> Verdict<i64> {
         (Some(value), _) => Good(value),
         (None, Some(_)) if raw.contains(['.', 'e', 'E']) && raw.len() > 15 => Unknown,
         (None, Some(value)) if value.fract() == 0.0 && value.abs() < 1e15 && value.abs() >= 1.0 => Good(value as i64),
-        (None, Some(value)) if value == 0.0 => {
+        (None, Some(0.0)) => {
             if raw
                 .split(['e', 'E'])
                 .next()
@@ -228,7 +228,7 @@ fn event_time(value: &Value) -> Verdict<(i64, i64)> {
         },
         Value::Number(number) => match (number.as_u64(), number.as_f64()) {
             (Some(number), _) => (micros_of_integer(number), 0),
-            (None, Some(number)) if number < -1e-9 || number > 1e19 => return Bad,
+            (None, Some(number)) if !(-1e-9..=1e19).contains(&number) => return Bad,
             (None, Some(number)) if (-1e-9..1e-9).contains(&number) => return Unknown,
             (None, Some(number)) => match micros_of_float(number) {
                 Some(time) => (time, 2),
