@@ -80,6 +80,7 @@ impl Style {
         let counts = format!("{opened} opened, {updated} updated, {resolved} resolved on the remediation topic");
         text += &self.fact("messages", &counts);
         let unexplained = match card.unexplained.as_slice() {
+            [] if card.opened == 0 => "nothing was detected".to_owned(),
             [] => "every detection belongs to an incident that was injected".to_owned(),
             rules => format!("detections that belong to no incident: {} ({})", rules.len(), rules.join(", ")),
         };
@@ -93,10 +94,8 @@ impl Style {
         for (name, value) in &sighting.headers {
             text += &self.hang(&format!("  {name}: "), 6, value, "2");
         }
-        let body: Option<serde_json::Value> = serde_json::from_str(&sighting.text).ok();
-        let fields = body.as_ref().and_then(serde_json::Value::as_object);
-        for (name, value) in fields.into_iter().flatten() {
-            text += &self.hang(&format!("  {name}: "), 6, &value.to_string(), "2");
+        for (name, value) in sighting.fields() {
+            text += &self.hang(&format!("  {name}: "), 6, &value, "2");
         }
         text
     }
@@ -125,17 +124,21 @@ impl Style {
         let indent = indent.min(width / 3);
         let mut line = String::new();
         let mut column = head.chars().count();
-        for word in text.split(' ') {
-            let length = word.chars().count();
-            if column + length > width && column > indent {
-                line.truncate(line.trim_end().len());
-                line += "\n";
-                line.extend(std::iter::repeat_n(' ', indent));
-                column = indent;
+        for (number, paragraph) in text.split('\n').enumerate() {
+            let mut is_new = number > 0;
+            for word in paragraph.split(' ') {
+                let length = word.chars().count();
+                if is_new || (column + length > width && column > indent) {
+                    line.truncate(line.trim_end().len());
+                    line += "\n";
+                    line.extend(std::iter::repeat_n(' ', indent));
+                    column = indent;
+                    is_new = false;
+                }
+                line += word;
+                line += " ";
+                column += length + 1;
             }
-            line += word;
-            line += " ";
-            column += length + 1;
         }
         format!("{}{}\n", self.paint(head, colour), line.trim_end())
     }
@@ -147,7 +150,10 @@ impl Style {
 
 /// What a detection says, in one line.
 pub fn describe(body: &Body) -> String {
-    let labels: Vec<String> = body.series.values().filter_map(label).collect();
+    let rank = |name: &str| ["organisation_id", "module"].iter().position(|first| *first == name).unwrap_or(2);
+    let mut labels: Vec<_> = body.series.iter().collect();
+    labels.sort_by_key(|(name, _)| rank(name));
+    let labels: Vec<String> = labels.into_iter().filter_map(|(_, value)| label(value)).collect();
     let place = if labels.is_empty() { "everything".to_owned() } else { labels.join(" / ") };
     let value = body.value.map_or("no value".to_owned(), |value| quantity(&body.measure, value));
     let limit = body.threshold.map(|limit| format!(", limit {}", quantity(&body.measure, limit))).unwrap_or_default();
@@ -173,7 +179,7 @@ pub fn delay(after: Duration, speed: f64) -> String {
 
 /// A value in the unit that its measure's name tells.
 fn quantity(measure: &str, value: f64) -> String {
-    let is_duration = matches!(measure, "p50" | "p95" | "p99") || measure.ends_with("_ms");
+    let is_duration = ["p50", "p95", "p99", "_ms"].iter().any(|end| measure.ends_with(end));
     if measure.ends_with("rate") {
         format!("{:.2} %", value * 100.0)
     } else if measure.ends_with("percent") {

@@ -1,7 +1,11 @@
 //! A message of the remediation topic, as a consumer in any language reads it: headers and JSON.
 
+use std::fmt;
+
 use chrono::DateTime;
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::log::Record;
 use crate::model::detection::Change;
@@ -52,9 +56,41 @@ impl Sighting {
         Ok(Self { change, headers, text: text(value), body })
     }
 
+    /// The body's fields in their order: text as it reads, everything else as JSON.
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let Ok(Ordered(fields)) = serde_json::from_str(&self.text) else { return Vec::new() };
+        let text = |value: &RawValue| serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
+        fields.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+
     /// `pipeline.rule`.
     pub fn rule(&self) -> String {
         format!("{}.{}", self.body.pipeline, self.body.rule)
+    }
+}
+
+/// An object whose fields keep their order.
+struct Ordered(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Ordered;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Ordered(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
     }
 }
 

@@ -130,6 +130,6 @@ fn values_are_told_in_their_units() {
     let told = |measure, value| quantity(measure, value);
     assert_eq!(told("error_rate", 0.1012), "10.12 %");
     assert_eq!(told("memory_percent", 95.24), "95.2 %");
-    assert_eq!(told("p95", 10_400.0), "10.40 s");
+    assert_eq!(told("shared_p95", 10_400.0), "10.40 s");
     assert_eq!(told("occurrences", 3.0), "3");
 }
