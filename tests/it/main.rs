@@ -20,3 +20,4 @@ mod readme;
 mod serve;
 mod straight;
 mod subject;
+mod topics;
