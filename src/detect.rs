@@ -23,8 +23,9 @@
 //! - **A baseline** judges a window before it learns it, and learns none of a series and measure on which a rule is pending or firing.
 //! - **`new_fingerprint`** is the same machine: a row with a measure above zero is a breach, no row is a recovery. What appears during
 //!   the pipeline's first `warmup_windows` is known and stays unsaid until it was gone for `clear_for`.
-//! - **A silenced (inhibited) rule** keeps its clocks running. It does not open and does not change severity; it still resolves. When
-//!   the silence ends, it opens at the next window in breach, with its true onset.
+//! - **A silenced (inhibited) rule** keeps its clocks running. It does not open and does not change severity, unless to a worse one than
+//!   the rule has that silences it: a module's medium trouble does not hide an organisation's outage. It still resolves. When the
+//!   silence ends, it opens at the next window in breach, with its true onset.
 //! - **An open window** (`continuous`) can set latches whose `for` is zero, and only by a breach above: nothing is released or learnt,
 //!   and nothing counts towards `for`, until it closes. What was said is not said again by later changes or the close.
 //!
@@ -48,7 +49,7 @@ pub use state::{FORGET_AFTER_US, SeriesState};
 use thiserror::Error;
 
 use crate::model::detection::Detection;
-use crate::model::pipeline::{Level, Micros, Pipeline, Rule, RuleName, Technique};
+use crate::model::pipeline::{Level, Micros, Pipeline, Rule, RuleName, Severity, Technique};
 use crate::model::series::Series;
 
 use baseline::Kind;
@@ -153,14 +154,14 @@ impl Detector {
         &self.columns
     }
 
-    /// A window of the series has closed with a row. `inhibited` tells whether a rule is silenced for this series from elsewhere;
+    /// A window of the series has closed with a row. `inhibited` tells up to which severity a rule is silenced for this series from elsewhere;
     /// rules of this pipeline on this series silence each other without being asked about.
     /// Windows come in the order of their ends. True if `state` changed and must be kept.
     pub fn on_close(
         &self,
         state: &mut SeriesState,
         seen: &Observation<'_>,
-        inhibited: &dyn Fn(&RuleName) -> bool,
+        inhibited: &dyn Fn(&RuleName) -> Option<Severity>,
         out: &mut Vec<Detection>,
     ) -> bool {
         let was_idle = state.is_idle();
@@ -168,8 +169,8 @@ impl Detector {
         state.retain(|measure, kind| self.learns(measure, kind), is_rule);
         for rule in &self.rules {
             if let Some(reading) = rule.read(state, seen) {
-                let is_silenced = is_silenced(rule, state, inhibited);
-                self.close(rule, state, seen, &reading, is_silenced, out);
+                let silenced = silenced(rule, state, inhibited);
+                self.close(rule, state, seen, &reading, silenced, out);
             }
         }
         self.learn(state, seen);
@@ -201,7 +202,7 @@ impl Detector {
                 evidence: &self.evidence,
                 out,
             };
-            self.advance(rule, rule_state, &[Verdict::Recovered; LEVELS_MAX], true, &mut speech);
+            self.advance(rule, rule_state, &[Verdict::Recovered; LEVELS_MAX], Some(Severity::Critical), &mut speech);
             is_changed = true;
             if rule_state.is_idle() {
                 state.rules.remove(&rule.rule.name);
@@ -216,27 +217,37 @@ impl Detector {
         &self,
         state: &mut SeriesState,
         seen: &Observation<'_>,
-        inhibited: &dyn Fn(&RuleName) -> bool,
+        inhibited: &dyn Fn(&RuleName) -> Option<Severity>,
         out: &mut Vec<Detection>,
     ) -> bool {
         let said = out.len();
         for rule in self.rules.iter().filter(|rule| rule.is_continuous()) {
             let Some(reading) = rule.read(state, seen) else { continue };
             let verdicts = rule.verdicts(&reading, Fill::Open);
-            if self.is_news(rule, state, seen, &verdicts) && !is_silenced(rule, state, inhibited) {
+            if self.is_news(rule, state, seen, &verdicts, silenced(rule, state, inhibited)) {
                 let rule_state = entry(state, rule, seen.window_start);
                 rule_state.fire_at_once(&rule.rule.levels, &verdicts);
                 let mut speech = self.speech(seen, false, &reading, true, out);
-                rule.speak(rule_state, false, &mut speech);
+                rule.speak(rule_state, None, &mut speech);
             }
         }
         out.len() > said
     }
 
-    /// True if an open window shows a breach that needs no patience and is worse than what was said.
-    fn is_news(&self, rule: &CompiledRule, state: &SeriesState, seen: &Observation<'_>, verdicts: &[Verdict]) -> bool {
+    /// True if an open window shows a breach that needs no patience and is worse than what was said and what is silenced.
+    fn is_news(
+        &self,
+        rule: &CompiledRule,
+        state: &SeriesState,
+        seen: &Observation<'_>,
+        verdicts: &[Verdict],
+        silenced: Option<Severity>,
+    ) -> bool {
         let fires = |(level, verdict): &(&Level, &Verdict)| level.for_ == 0 && **verdict == Verdict::Breach;
         let Some((worst, _)) = rule.rule.levels.iter().zip(verdicts).find(fires) else { return false };
+        if silenced.is_some_and(|up_to| worst.severity <= up_to) {
+            return false;
+        }
         match state.rules.get(&rule.rule.name) {
             Some(known) => {
                 let is_worse = known.told.is_none_or(|told| told.severity < worst.severity);
@@ -252,7 +263,7 @@ impl Detector {
         state: &mut SeriesState,
         seen: &Observation<'_>,
         reading: &Reading,
-        is_silenced: bool,
+        silenced: Option<Severity>,
         out: &mut Vec<Detection>,
     ) {
         let verdicts = rule.verdicts(reading, Fill::Closed);
@@ -268,7 +279,7 @@ impl Detector {
         }
         rule_state.is_known |= is_known && rule_state.told.is_none();
         let mut speech = self.speech(seen, true, reading, is_breach, out);
-        self.advance(rule, rule_state, &verdicts, is_silenced, &mut speech);
+        self.advance(rule, rule_state, &verdicts, silenced, &mut speech);
         if rule_state.is_idle() {
             state.rules.remove(&rule.rule.name);
         }
@@ -280,11 +291,11 @@ impl Detector {
         rule: &CompiledRule,
         state: &mut RuleState,
         verdicts: &[Verdict],
-        is_silenced: bool,
+        silenced: Option<Severity>,
         speech: &mut Speech<'_>,
     ) {
         state.close(&rule.rule.levels, verdicts, self.slide, rule.rule.clear_for);
-        rule.speak(state, is_silenced, speech);
+        rule.speak(state, silenced, speech);
     }
 
     fn is_warming(&self, rule: &CompiledRule, seen: &Observation<'_>) -> bool {
@@ -336,6 +347,12 @@ fn entry<'a>(state: &'a mut SeriesState, rule: &CompiledRule, onset: Micros) -> 
     rule_state
 }
 
-fn is_silenced(rule: &CompiledRule, state: &SeriesState, inhibited: &dyn Fn(&RuleName) -> bool) -> bool {
-    rule.inhibitors.iter().any(|inhibitor| state.is_firing(inhibitor)) || inhibited(&rule.name)
+/// Up to which severity a rule stays silent: the worst of the firing rules that silence it.
+fn silenced(
+    rule: &CompiledRule,
+    state: &SeriesState,
+    inhibited: &dyn Fn(&RuleName) -> Option<Severity>,
+) -> Option<Severity> {
+    let here = rule.inhibitors.iter().filter_map(|inhibitor| state.severity_of(inhibitor)).max();
+    here.max(inhibited(&rule.name))
 }

@@ -158,6 +158,10 @@ pub trait Log: Send + Sync {
     /// Earliest kept and next offset (the last stable one: read_committed) of each partition.
     fn bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError>;
 
+    /// Like [`Log::bounds`], once every transaction that was being written into these partitions when it was called is
+    /// decided: a commit returns before the markers that make it visible stand in each partition.
+    fn settled_bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError>;
+
     /// The named topics that exist.
     fn describe(&self, topics: &[String]) -> Result<Vec<TopicInfo>, LogError>;
 

@@ -59,7 +59,7 @@ fn play_row(detector: &Detector, state: &mut SeriesState, start: Micros, row: &s
         watched_since: 0,
         values: &values,
     };
-    let silenced = |_: &RuleName| has("silenced");
+    let silenced = |_: &RuleName| has("silenced").then_some(Severity::Critical);
     match (has("none"), has("open")) {
         (true, _) => detector.on_missing(state, &series, window, &mut out),
         (_, true) => detector.on_change(state, &seen, &silenced, &mut out),

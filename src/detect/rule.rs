@@ -1,7 +1,7 @@
 //! A rule, compiled: which columns it reads, who silences it, and how what it says becomes a [`Detection`].
 
 use crate::model::detection::{Change, Detection, ProposedAction, detection_id, incident_id, label_text};
-use crate::model::pipeline::{Direction, Evaluate, Level, Micros, Rule, RuleName, Technique};
+use crate::model::pipeline::{Direction, Evaluate, Level, Micros, Rule, RuleName, Severity, Technique};
 use crate::model::series::Series;
 
 use super::baseline::{Kind, MAGNITUDE_MAX};
@@ -67,9 +67,9 @@ impl CompiledRule {
     }
 
     /// Says what has changed since the last message, if anything: opened, another severity, or resolved.
-    /// A silenced rule says only the last, so that nothing stays open that has ended.
-    pub(super) fn speak(&self, state: &mut RuleState, is_silenced: bool, speech: &mut Speech<'_>) {
-        let is_silent = is_silenced || state.is_known;
+    /// Up to the severity at which it is silenced a rule says only the last, so that nothing stays open that has ended.
+    pub(super) fn speak(&self, state: &mut RuleState, silenced: Option<Severity>, speech: &mut Speech<'_>) {
+        let is_silent = state.is_known || state.severity() <= silenced;
         let (change, told) = match (state.told, state.severity()) {
             (None, Some(severity)) if !is_silent && speech.is_breach => (Change::Opened, Told { severity, update: 0 }),
             (Some(last), Some(severity)) if !is_silent && last.severity != severity => {

@@ -78,8 +78,9 @@ impl SeriesState {
         self.rules.iter().filter(|(_, state)| state.told.is_some()).map(|(name, _)| name.as_str())
     }
 
-    pub(super) fn is_firing(&self, rule: &str) -> bool {
-        self.rules.get(rule).is_some_and(|state| state.told.is_some())
+    /// The severity of a rule's open detection on this series, as it was last told.
+    pub fn severity_of(&self, rule: &str) -> Option<Severity> {
+        self.rules.get(rule)?.told.map(|told| told.severity)
     }
 
     pub(super) fn baseline(&self, measure: &str, kind: Kind) -> Option<&Baseline> {

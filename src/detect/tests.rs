@@ -76,7 +76,7 @@ impl Stage {
         if values.is_empty() {
             self.detector.on_missing(&mut self.state, &series, (start, window_end), &mut out);
         } else {
-            self.detector.on_close(&mut self.state, &seen, &|_| false, &mut out);
+            self.detector.on_close(&mut self.state, &seen, &|_| None, &mut out);
         }
         self.minute += 1;
         out
@@ -147,7 +147,7 @@ fn the_same_onset_has_the_same_id_whether_seen_open_or_closed() {
     let (series, mut open) = (series(), vec![]);
     let values = [Some(12.0)];
     let seen = Observation { series: &series, window_start: 0, window_end: MINUTE, watched_since: 0, values: &values };
-    stage.detector.on_change(&mut SeriesState::default(), &seen, &|_| false, &mut open);
+    stage.detector.on_change(&mut SeriesState::default(), &seen, &|_| None, &mut open);
     assert_eq!((open[0].event_id(), open[0].complete), (closed[0].event_id(), false));
 }
 
@@ -217,9 +217,9 @@ fn an_overlapping_older_window_does_not_resolve_what_a_newer_open_one_opened() {
         watched_since: 0,
         values,
     };
-    detector.on_change(&mut state, &seen(3, &[Some(20.0)]), &|_| false, &mut out);
-    detector.on_close(&mut state, &seen(2, &[Some(1.0)]), &|_| false, &mut out);
-    detector.on_change(&mut state, &seen(3, &[Some(20.0)]), &|_| false, &mut out);
+    detector.on_change(&mut state, &seen(3, &[Some(20.0)]), &|_| None, &mut out);
+    detector.on_close(&mut state, &seen(2, &[Some(1.0)]), &|_| None, &mut out);
+    detector.on_change(&mut state, &seen(3, &[Some(20.0)]), &|_| None, &mut out);
     assert_eq!(out.len(), 1);
 }
 

@@ -9,7 +9,7 @@
 //! A [`Shard`] is a function of its messages in their order. Everything it remembers is either in [`ShardProgress`], in
 //! a series' state, in a pane's snapshot, or in partials from [`Shard::replay_from`] on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -18,22 +18,25 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Compiled, PipelineSet, windows_source};
-use crate::detect::{Observation, SeriesState};
-use crate::model::detection::Detection;
-use crate::model::pipeline::{Micros, RuleName, Source};
+use crate::detect::SeriesState;
+use crate::model::pipeline::{Micros, RuleName, Severity, Source};
 use crate::model::series::Series;
 use crate::window::aggregator::Aggregator;
 use crate::window::clock::{Heartbeat, SourceClock};
 use crate::window::open::{OpenWindows, PaneSnapshot, WindowRows};
 use crate::window::partial::{self, Inhibition, Message, PartialError};
-use crate::window::rows;
+
+mod judge;
+mod outputs;
+
+pub use outputs::{Outputs, PipelineReport};
 
 /// Firing series of inhibiting rules that a shard remembers; beyond it further ones silence nobody, which errs on the
 /// side of saying too much.
 const INHIBITING_SERIES_MAX: usize = 10_000;
 
-/// How long an open window waits to be looked at by a rule that another pipeline's rule can silence, in recorded wall
-/// time: so that the wider verdict on the same records, made in another partition, comes first.
+/// How long the sight of an open window waits before a rule judges it that another pipeline's rule can silence, in
+/// recorded wall time: so that the wider verdict on the same records, made in another partition, comes first.
 const LOOK_AFTER: Micros = 1_000_000;
 
 /// Why a shard cannot go on.
@@ -47,39 +50,12 @@ pub enum ShardError {
     State { pipeline: String, reason: String },
 }
 
-/// What a shard wants written, in one transaction with the messages it was made from.
-#[derive(Default)]
-pub struct Outputs {
-    /// Rows of closed windows: the pipeline's place, the series, the JSON.
-    pub windows: Vec<(usize, Series, Vec<u8>)>,
-    pub detections: Vec<Detection>,
-    /// The new state of series; `None` is a tombstone.
-    pub states: BTreeMap<(usize, Series), Option<Vec<u8>>>,
-    /// Partials of pipelines that read windows: the pipeline's place and the states.
-    pub partials: Vec<(usize, RecordBatch)>,
-    pub inhibitions: Vec<Inhibition>,
-    /// How far pipelines have come that others wait for or read.
-    pub frontiers: Vec<Heartbeat>,
-}
-
-impl Outputs {
-    /// True if nothing is to be written.
-    pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
-            && self.detections.is_empty()
-            && self.states.is_empty()
-            && self.partials.is_empty()
-            && self.inhibitions.is_empty()
-            && self.frontiers.is_empty()
-    }
-}
-
 /// What a shard must remember besides series and panes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShardProgress {
     clocks: BTreeMap<String, SourceClock>,
     pipelines: BTreeMap<String, PipelineProgress>,
-    inhibiting: Vec<(RuleName, Vec<Series>)>,
+    inhibiting: Vec<(RuleName, Vec<(Series, Verdicts)>)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,19 +67,9 @@ struct PipelineProgress {
     foreign_messages: u64,
 }
 
-/// One pipeline in one shard, in numbers.
-#[derive(Clone, Debug)]
-pub struct PipelineReport {
-    pub pipeline: String,
-    /// Rows that came after their window had closed.
-    pub late_rows: u64,
-    /// Messages of another version of the pipeline.
-    pub foreign_messages: u64,
-    pub open_panes: usize,
-    pub oldest_open: Option<Micros>,
-    pub closed_through: Option<Micros>,
-    pub open_detections: usize,
-}
+/// What an inhibiting rule said of a series: from the end of a window on, this severity, or nothing any more. A shard
+/// that catches up hears several verdicts at once and must know which of them a window stands under.
+type Verdicts = Vec<(Micros, Option<Severity>)>;
 
 /// One partition of stage two, for all pipelines.
 pub struct Shard {
@@ -113,7 +79,7 @@ pub struct Shard {
     idle_after: Micros,
     clocks: BTreeMap<String, SourceClock>,
     pipelines: Vec<PipelineShard>,
-    inhibiting: BTreeMap<RuleName, BTreeSet<Series>>,
+    inhibiting: BTreeMap<RuleName, BTreeMap<Series, Verdicts>>,
     /// The latest wall time that a heartbeat recorded.
     wall: Micros,
 }
@@ -124,8 +90,8 @@ struct PipelineShard {
     progress: PipelineProgress,
     /// For pipelines that read windows: their stage one.
     aggregator: Option<Aggregator>,
-    /// The recorded wall time from which on changed windows are looked at; `None` while nothing changed.
-    look_from: Option<Micros>,
+    /// Open windows as they stood when they had changed, and the recorded wall time from which on they are looked at.
+    sight: Option<(Micros, Vec<WindowRows>)>,
 }
 
 impl Shard {
@@ -162,7 +128,8 @@ impl Shard {
             let closed_through = shard.windows.closed_through();
             (name, PipelineProgress { closed_through, ..shard.progress.clone() })
         });
-        let inhibiting = self.inhibiting.iter().map(|(rule, series)| (rule.clone(), series.iter().cloned().collect()));
+        let inhibiting =
+            self.inhibiting.iter().map(|(rule, series)| (rule.clone(), series.clone().into_iter().collect()));
         ShardProgress { clocks: self.clocks.clone(), pipelines: pipelines.collect(), inhibiting: inhibiting.collect() }
     }
 
@@ -243,6 +210,7 @@ impl Shard {
                 out.frontiers.extend(closed.map(|closed| self.frontier(compiled, closed)));
             }
         }
+        self.forget_verdicts();
         self.finish_readers(&set, out)
     }
 
@@ -250,13 +218,17 @@ impl Shard {
     pub fn look(&mut self, out: &mut Outputs) -> Result<(), ShardError> {
         let set = Arc::clone(&self.set);
         for (place, compiled) in set.pipelines().iter().enumerate().filter(|(_, compiled)| compiled.is_continuous) {
-            if self.pipelines[place].look_from.is_none_or(|from| from > self.wall) {
-                continue;
+            let wait = if compiled.waits_for.is_empty() { 0 } else { LOOK_AFTER };
+            let pipeline = &mut self.pipelines[place];
+            if pipeline.sight.is_none() {
+                let windows = pipeline.windows.changed().map_err(|source| compute(compiled, source))?;
+                pipeline.sight = (!windows.is_empty()).then(|| (self.wall.saturating_add(wait), windows));
             }
-            self.pipelines[place].look_from = None;
-            let changed = self.pipelines[place].windows.changed().map_err(|source| compute(compiled, source))?;
-            for window in changed {
-                self.evaluate(place, compiled, &window, false, out)?;
+            let wall = self.wall;
+            for window in pipeline.sight.take_if(|(from, _)| *from <= wall).into_iter().flat_map(|(_, seen)| seen) {
+                if self.pipelines[place].windows.closed_through().is_none_or(|closed| window.end > closed) {
+                    self.evaluate(place, compiled, &window, false, out)?;
+                }
             }
         }
         Ok(())
@@ -310,21 +282,30 @@ impl Shard {
 
     /// Merges a partial; the number of its rows that were late.
     fn merge(&mut self, place: usize, offset: i64, partial: &RecordBatch) -> Result<u64, ShardError> {
-        let wait = if self.set.pipelines()[place].waits_for.is_empty() { 0 } else { LOOK_AFTER };
-        self.pipelines[place].look_from.get_or_insert(self.wall.saturating_add(wait));
         let merged = self.pipelines[place].windows.merge(offset, partial);
         let late = merged.map_err(|source| compute(&self.set.pipelines()[place], source))?;
         Ok(late.iter().map(|late| late.rows).sum())
     }
 
     fn inhibit(&mut self, inhibition: Inhibition) {
-        let known = self.inhibiting.values().map(BTreeSet::len).sum::<usize>();
+        let known = self.inhibiting.values().map(BTreeMap::len).sum::<usize>();
         let series = self.inhibiting.entry(inhibition.rule).or_default();
-        if !inhibition.firing {
-            series.remove(&inhibition.series);
-        } else if known < INHIBITING_SERIES_MAX {
-            series.insert(inhibition.series);
+        if known < INHIBITING_SERIES_MAX || series.contains_key(&inhibition.series) {
+            series.entry(inhibition.series).or_default().push((inhibition.since, inhibition.severity));
         }
+    }
+
+    /// Forgets verdicts of inhibiting rules on moments that every pipeline has left behind.
+    fn forget_verdicts(&mut self) {
+        let Some(horizon) = self.closed_through() else { return };
+        for series in self.inhibiting.values_mut() {
+            for verdicts in series.values_mut() {
+                let passed = verdicts.iter().filter(|(since, _)| *since <= horizon).count();
+                verdicts.drain(..passed.saturating_sub(1));
+            }
+            series.retain(|_, verdicts| !matches!(verdicts.as_slice(), [] | [(_, None)]));
+        }
+        self.inhibiting.retain(|_, series| !series.is_empty());
     }
 
     /// How far the windows of a pipeline may close: as far as its source has come, but not past what the pipelines
@@ -343,115 +324,6 @@ impl Shard {
             watermark = watermark.min(judged.saturating_add(compiled.pipeline.lateness));
         }
         Some(watermark)
-    }
-
-    fn close(
-        &mut self,
-        place: usize,
-        compiled: &Compiled,
-        window: &WindowRows,
-        out: &mut Outputs,
-    ) -> Result<(), ShardError> {
-        let in_words = |source| compute(compiled, source);
-        self.pipelines[place].progress.watched_since.get_or_insert(window.start);
-        let seen = self.evaluate(place, compiled, window, true, out)?;
-        self.miss(place, compiled, window, &seen, out)?;
-        let lines = rows::to_json(&compiled.plan, window.start, window.end, &window.rows).map_err(in_words)?;
-        out.windows.extend(seen.into_iter().zip(lines).map(|(series, line)| (place, series, line)));
-        for reader in &compiled.readers {
-            if let Some(aggregator) = &mut self.pipelines[*reader].aggregator {
-                aggregator.push(&window.rows).map_err(|source| compute(&self.set.pipelines()[*reader], source))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows each row to the detector; the series of the rows, in their order.
-    fn evaluate(
-        &mut self,
-        place: usize,
-        compiled: &Compiled,
-        window: &WindowRows,
-        is_closed: bool,
-        out: &mut Outputs,
-    ) -> Result<Vec<Series>, ShardError> {
-        let in_words = |source| compute(compiled, source);
-        let series = rows::series_of(&compiled.plan, &window.rows).map_err(in_words)?;
-        let measures = rows::measures_of(&window.rows, compiled.detector.columns()).map_err(in_words)?;
-        let watched_since = self.pipelines[place].progress.watched_since.unwrap_or(window.start);
-        for (series, values) in series.iter().zip(&measures) {
-            let seen =
-                Observation { series, window_start: window.start, window_end: window.end, watched_since, values };
-            let mut state = self.pipelines[place].series.remove(series).unwrap_or_default();
-            let firing = state.firing().map(str::to_owned).collect::<Vec<_>>();
-            let inhibited = |rule: &RuleName| self.is_inhibited(rule, series);
-            let is_changed = if is_closed {
-                compiled.detector.on_close(&mut state, &seen, &inhibited, &mut out.detections)
-            } else {
-                compiled.detector.on_change(&mut state, &seen, &inhibited, &mut out.detections)
-            };
-            self.keep(place, compiled, series, state, is_changed, &firing, window.end, out)?;
-        }
-        Ok(series)
-    }
-
-    /// Tells the detector about series with state that have no row in a closed window.
-    fn miss(
-        &mut self,
-        place: usize,
-        compiled: &Compiled,
-        window: &WindowRows,
-        seen: &[Series],
-        out: &mut Outputs,
-    ) -> Result<(), ShardError> {
-        let seen = seen.iter().collect::<BTreeSet<_>>();
-        let missing = self.pipelines[place].series.keys().filter(|series| !seen.contains(series));
-        for series in missing.cloned().collect::<Vec<_>>() {
-            let Some(mut state) = self.pipelines[place].series.remove(&series) else { continue };
-            let firing = state.firing().map(str::to_owned).collect::<Vec<_>>();
-            let span = (window.start, window.end);
-            let is_changed = compiled.detector.on_missing(&mut state, &series, span, &mut out.detections);
-            self.keep(place, compiled, &series, state, is_changed, &firing, window.end, out)?;
-        }
-        Ok(())
-    }
-
-    /// Puts a series' state back, and says what must be written and who must know.
-    #[expect(clippy::too_many_arguments, reason = "one step of two loops; a struct for it would be used nowhere else")]
-    fn keep(
-        &mut self,
-        place: usize,
-        compiled: &Compiled,
-        series: &Series,
-        state: SeriesState,
-        is_changed: bool,
-        fired_before: &[String],
-        since: Micros,
-        out: &mut Outputs,
-    ) -> Result<(), ShardError> {
-        for rule in &compiled.pipeline.rules {
-            let name = RuleName { pipeline: compiled.pipeline.name.clone(), rule: rule.name.clone() };
-            let firing = state.firing().any(|firing| firing == rule.name);
-            let is_heard = rule.inhibits.iter().any(|silenced| silenced.pipeline != name.pipeline);
-            if is_heard && firing != fired_before.contains(&rule.name) {
-                out.inhibitions.push(Inhibition { rule: name, series: series.clone(), firing, since });
-            }
-        }
-        if is_changed {
-            let written = if state.is_idle() { None } else { Some(write_state(compiled, &state)?) };
-            out.states.insert((place, series.clone()), written);
-        }
-        if !state.is_idle() {
-            self.pipelines[place].series.insert(series.clone(), state);
-        }
-        Ok(())
-    }
-
-    fn is_inhibited(&self, rule: &RuleName, series: &Series) -> bool {
-        let covers = |inhibitor: &RuleName| {
-            self.inhibiting.get(inhibitor).is_some_and(|firing| firing.iter().any(|wide| wide.covers(series)))
-        };
-        self.set.inhibitors(rule).iter().any(covers)
     }
 
     fn frontier(&self, compiled: &Compiled, closed: Micros) -> Heartbeat {
@@ -496,14 +368,9 @@ impl PipelineShard {
             series: BTreeMap::new(),
             progress: PipelineProgress { version: compiled.plan.version.clone(), closed_through, ..known },
             aggregator: aggregator.map_err(|source| compute(compiled, source))?,
-            look_from: None,
+            sight: None,
         })
     }
-}
-
-fn write_state(compiled: &Compiled, state: &SeriesState) -> Result<Vec<u8>, ShardError> {
-    serde_json::to_vec(state)
-        .map_err(|error| ShardError::State { pipeline: compiled.pipeline.name.clone(), reason: error.to_string() })
 }
 
 fn compute(compiled: &Compiled, source: DataFusionError) -> ShardError {

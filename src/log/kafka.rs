@@ -33,11 +33,16 @@ use session::KafkaSession;
 /// How often a topic that was just created is looked for.
 const READY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often pending transactions are looked at.
+const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+
 /// A connection to Apache Kafka.
 pub struct KafkaLog {
     connection: Arc<Connection>,
     /// For questions about topics and offsets; one question at a time.
     inquirer: Mutex<BaseConsumer<PlainContext>>,
+    /// For the one question that read_committed cannot answer: what is written, committed or not.
+    witness: Mutex<BaseConsumer<PlainContext>>,
     admin: Admin,
 }
 
@@ -50,7 +55,10 @@ impl KafkaLog {
             config.create_with_context(PlainContext::default()).map_err(error::creation)?;
         connection.metadata(&inquirer, None, CONNECT_WAIT)?;
         let admin = Admin::new(&config)?;
-        Ok(KafkaLog { connection, inquirer: Mutex::new(inquirer), admin })
+        let mut uncommitted = config;
+        uncommitted.set("isolation.level", "read_uncommitted");
+        let witness = uncommitted.create_with_context(PlainContext::default()).map_err(error::creation)?;
+        Ok(KafkaLog { connection, inquirer: Mutex::new(inquirer), witness: Mutex::new(witness), admin })
     }
 
     /// True if every partition of a topic has a leader.
@@ -87,6 +95,23 @@ impl Log for KafkaLog {
 
     fn bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError> {
         self.inquire(|inquirer| partitions.iter().map(|partition| bounds(inquirer, partition)).collect())
+    }
+
+    fn settled_bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError> {
+        let witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = partitions.iter().map(|partition| bounds(&witness, partition)).collect::<Result<Vec<_>, _>>()?;
+        let deadline = Instant::now() + REQUEST_WAIT;
+        loop {
+            let stable = self.bounds(partitions)?;
+            if stable.iter().zip(&written).all(|((_, stable), (_, written))| stable >= written) {
+                return Ok(stable);
+            }
+            if Instant::now() >= deadline {
+                let why = "a transaction stays open in the state topics; another instance with the same topics hangs";
+                return Err(LogError::Failed(why.to_owned()));
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
     }
 
     fn describe(&self, topics: &[String]) -> Result<Vec<TopicInfo>, LogError> {

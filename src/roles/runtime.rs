@@ -121,7 +121,7 @@ impl Runtime {
             metrics_topic: self.topics.metrics(),
         };
         let appender = self.log.appender()?;
-        Ok(serve::start(settings, appender, Arc::clone(&self.board)).map_err(RolesError::Serve)?)
+        serve::start(settings, appender, Arc::clone(&self.board)).map_err(RolesError::Serve)
     }
 
     /// Starts one worker of each stage that is asked for.

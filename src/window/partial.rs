@@ -17,7 +17,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::clock::Heartbeat;
 use super::plan::WindowPlan;
-use crate::model::pipeline::{Micros, RuleName};
+use crate::model::pipeline::{Micros, RuleName, Severity};
 use crate::model::series::{Label, Series};
 
 /// The header that says what a message is: `partial`, `heartbeats` or `inhibition`.
@@ -39,12 +39,13 @@ pub enum PartialError {
     UnknownKind(String),
 }
 
-/// A rule that other rules stay silent for began or ended to fire.
+/// A rule that other rules stay silent for began to fire, changed its severity, or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inhibition {
     pub rule: RuleName,
     pub series: Series,
-    pub firing: bool,
+    /// `None`: it fires no more.
+    pub severity: Option<Severity>,
     /// The end of the window that decided it.
     pub since: Micros,
 }

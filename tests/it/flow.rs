@@ -23,10 +23,7 @@ pub struct Flow {
 /// A record read back from an output topic.
 #[derive(Clone, Debug)]
 pub struct Output {
-    pub partition: i32,
-    pub offset: i64,
     pub headers: Vec<(String, String)>,
-    pub key: Vec<u8>,
     pub value: Vec<u8>,
 }
 
@@ -109,7 +106,7 @@ impl Flow {
         let topic: Arc<str> = topic.into();
         let partitions = (0..info.partitions).map(|number| Partition { topic: Arc::clone(&topic), number });
         let partitions = partitions.collect::<Vec<_>>();
-        let bounds = log.bounds(&partitions).expect("bounds");
+        let bounds = log.settled_bounds(&partitions).expect("bounds");
         let start = |(partition, (from, _)): (&Partition, &(i64, i64))| Position {
             partition: partition.clone(),
             offset: *from,
@@ -121,14 +118,11 @@ impl Flow {
         while is_behind(&reader.positions().expect("positions")) {
             let mut visit = |record: &maturion::log::Record<'_>| {
                 outputs.push(Output {
-                    partition: record.partition,
-                    offset: record.offset,
                     headers: record
                         .headers
                         .iter()
                         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
                         .collect(),
-                    key: record.key.unwrap_or_default().to_vec(),
                     value: record.value.unwrap_or_default().to_vec(),
                 });
             };

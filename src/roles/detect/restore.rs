@@ -1,7 +1,8 @@
 //! Writing a shard's memory down, and getting it back: at start, after a rebalance, after an abort, always the same way.
 //!
 //! 1. The group's committed offset, pending transactions resolved.
-//! 2. Progress, the state of series and the panes of the partition, up to the ends captured *after* that.
+//! 2. Progress, the state of series and the panes of the partition, up to the ends captured *after* that, once no
+//!    transaction is pending in them.
 //! 3. Progress and offset must agree.
 //! 4. Partials from `replay_from` up to the offset, merged without evaluating any rule.
 
@@ -256,7 +257,7 @@ impl Entry {
 /// The last value of each key of one partition of a compacted topic, tombstones left out.
 fn latest(log: &dyn Log, topic: &str, number: i32) -> Result<BTreeMap<Vec<u8>, Entry>, LogError> {
     let partition = Partition { topic: topic.into(), number };
-    let (from, to) = log.bounds(std::slice::from_ref(&partition))?[0];
+    let (from, to) = log.settled_bounds(std::slice::from_ref(&partition))?[0];
     let mut entries = BTreeMap::new();
     read_range(log, &partition, from, to, &mut |record| {
         let key = record.key.unwrap_or_default().to_vec();
