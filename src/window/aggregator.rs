@@ -90,7 +90,8 @@ mod tests {
     /// Logs of these modules, one a second, everything else null but where the schema forbids it.
     fn logs(modules: &[&str]) -> RecordBatch {
         let rows = modules.len();
-        let columns = schema::logs().fields().iter().map(|field| match field.name().as_str() {
+        let schema = schema::logs();
+        let columns = schema.fields().iter().map(|field| match field.name().as_str() {
             "timestamp" => {
                 let times = (0..rows as i64).map(|row| row * 1_000_000);
                 Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_data_type(timestamp_type())) as _
@@ -100,7 +101,7 @@ mod tests {
             "kafka_offset" => Arc::new(Int64Array::from_value(0, rows)) as _,
             _ => new_null_array(field.data_type(), rows),
         });
-        RecordBatch::try_new(schema::logs(), columns.collect()).unwrap()
+        RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
     }
 
     fn rows(partial: &RecordBatch) -> i64 {

@@ -21,3 +21,4 @@ mod serve;
 mod straight;
 mod subject;
 mod topics;
+mod whole;

@@ -16,10 +16,13 @@ use maturion::log::Log;
 use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::model::schema::timestamp_type;
 use maturion::window::functions::window_functions;
+use maturion::window::quantile;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::flow::{Flow, pipeline};
+use crate::kafka::unique_prefix;
+use crate::subject::connect;
 
 /// 2025-12-03T10:00:00Z, in microseconds.
 const START: i64 = 1_764_756_000_000_000;
@@ -151,25 +154,34 @@ fn check(log: Arc<dyn Log>, prefix: &str, samples: &[Sample]) {
     flow.wait_until_closed(end - 120 * SECOND);
     flow.stop();
     let streamed = flow.read(&flow.runtime.topics.windows()).iter().map(|output| output.json()).collect::<Vec<_>>();
+    let records = samples.iter().map(Sample::bytes).collect::<Vec<_>>();
     for (name, series, sql) in STATEMENTS {
-        let of_pipeline = streamed.iter().filter(|row| row["pipeline"] == name);
-        let streamed = keyed(of_pipeline.map(|row| row.as_object().expect("an object").clone()).collect(), series);
-        let batch = keyed(batch(samples, sql), series);
-        assert_eq!(streamed.keys().collect::<Vec<_>>(), batch.keys().collect::<Vec<_>>(), "{name}: windows and series");
-        for (key, expected) in &batch {
-            for (column, expected) in expected {
-                let streamed = &streamed[key][column];
-                assert!(is_same(expected, streamed), "{name} {key} {column}: batch {expected}, stream {streamed}");
-            }
-        }
+        compare(&streamed, &records, name, series, sql);
     }
 }
 
+/// The streamed rows of a pipeline against its statement over all records: the same windows and series, each once, and
+/// the same values. Returns how many rows there are.
+pub fn compare<S: AsRef<str>>(streamed: &[Value], records: &[Vec<u8>], name: &str, series: &[S], sql: &str) -> usize {
+    let of_pipeline = streamed.iter().filter(|row| row["pipeline"] == name);
+    let streamed = keyed(of_pipeline.map(|row| row.as_object().expect("an object").clone()).collect(), series);
+    let batch = keyed(batch(records, sql), series);
+    assert_eq!(streamed.keys().collect::<Vec<_>>(), batch.keys().collect::<Vec<_>>(), "{name}: windows and series");
+    for (key, expected) in &batch {
+        for (column, expected) in expected {
+            let streamed = &streamed[key][column];
+            assert!(is_same(expected, streamed), "{name} {key} {column}: batch {expected}, stream {streamed}");
+        }
+    }
+    batch.len()
+}
+
 /// Rows by window and series; two rows of one key would be a window emitted twice.
-fn keyed(rows: Vec<Map<String, Value>>, series: &[&str]) -> BTreeMap<String, Map<String, Value>> {
+fn keyed<S: AsRef<str>>(rows: Vec<Map<String, Value>>, series: &[S]) -> BTreeMap<String, Map<String, Value>> {
     let mut keyed = BTreeMap::new();
     for row in rows {
-        let key = std::iter::once("window_start").chain(series.iter().copied()).map(|name| row[name].to_string());
+        let key =
+            std::iter::once("window_start").chain(series.iter().map(AsRef::as_ref)).map(|name| row[name].to_string());
         let key = key.collect::<Vec<_>>().join(" ");
         assert!(keyed.insert(key.clone(), row).is_none(), "{key} twice");
     }
@@ -183,19 +195,20 @@ fn is_same(expected: &Value, streamed: &Value) -> bool {
     }
 }
 
-fn batch(samples: &[Sample], sql: &str) -> Vec<Map<String, Value>> {
+fn batch(records: &[Vec<u8>], sql: &str) -> Vec<Map<String, Value>> {
     let limits = DecodeLimits { ahead_max: i64::MAX, ..DecodeLimits::default() };
     let mut decoder = Decoder::new(Table::Logs, limits);
-    for sample in samples {
-        let bytes = sample.bytes();
-        let record = Incoming { value: &bytes, kafka_timestamp_ms: None, partition: 0, offset: 0 };
-        decoder.push(&record).unwrap_or_else(|rejection| panic!("{rejection}: {sample:?}"));
+    for value in records {
+        let record = Incoming { value, kafka_timestamp_ms: None, partition: 0, offset: 0 };
+        let text = || String::from_utf8_lossy(value);
+        decoder.push(&record).unwrap_or_else(|rejection| panic!("{rejection}: {}", text()));
     }
     let mut records = decoder.finish().expect("a batch");
     if sql.contains(HOP) {
         records = spread_over_hops(&records);
     }
     let context = SessionContext::new();
+    quantile::register(&context).expect("registered");
     for function in window_functions() {
         context.register_udf(function.as_ref().clone());
     }
@@ -227,7 +240,7 @@ fn spread_over_hops(records: &RecordBatch) -> RecordBatch {
             start -= HOP_SLIDE;
         }
     }
-    let spread = arrow::compute::take_record_batch(records, &rows.into()).expect("taken");
+    let spread = arrow::compute::take_record_batch(records, &arrow::array::UInt32Array::from(rows)).expect("taken");
     let mut fields = spread.schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
     fields.push(Field::new("hop_start", timestamp_type(), false));
     let mut columns = spread.columns().to_vec();
@@ -261,12 +274,12 @@ proptest! {
 
 #[test]
 fn windows_through_kafka_equal_the_batch() {
-    let Some(kafka) = crate::kafka::or_skip("windows_through_kafka_equal_the_batch") else { return };
+    let kafka = crate::kafka_or_skip!();
     let config =
         ProptestConfig { cases: 3, failure_persistence: None, max_shrink_iters: 0, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let result = runner.run(&samples(2_000, 50), |samples| {
-        check(kafka.log(), &kafka.prefix(), &samples);
+        check(Arc::new(connect(&kafka.brokers, &[]).expect("Kafka")), &unique_prefix(), &samples);
         Ok(())
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
