@@ -233,7 +233,7 @@ fn a_series_gone_for_a_week_is_forgotten_unless_a_detection_is_open() {
     let mut firing = Stage::new(vec![spike, above_10("limit")]);
     firing.values(&[12.0]);
     firing.minute += FORGET_AFTER_US / MINUTE;
-    assert!(firing.close(&[]).is_empty() && firing.state.is_firing("limit"));
+    assert!(firing.close(&[]).is_empty() && firing.state.severity_of("limit").is_some());
 }
 
 #[test]
@@ -382,5 +382,20 @@ proptest! {
             let numbers = [it.value, it.threshold, it.score, baseline.as_ref().map(|b| b.lower), baseline.map(|b| b.upper)];
             prop_assert!(numbers.iter().flatten().all(|number| number.is_finite()), "{:?}", it);
         }
+    }
+}
+
+#[test]
+fn a_milder_verdict_elsewhere_does_not_hide_an_outage() {
+    let rule = above_10("limit");
+    let severity = rule.levels[0].severity;
+    let milder = if severity == Severity::Critical { Severity::High } else { Severity::Low };
+    for (silenced, expected) in [(Some(milder), 1), (Some(severity), 0), (None, 1)] {
+        let mut stage = Stage::new(vec![rule.clone()]);
+        let (series, mut out, values) = (series(), Vec::new(), [Some(12.0)]);
+        let seen =
+            Observation { series: &series, window_start: 0, window_end: MINUTE, watched_since: 0, values: &values };
+        stage.detector.on_close(&mut stage.state, &seen, &|_| silenced, &mut out);
+        assert_eq!(out.len(), expected, "silenced up to {silenced:?}");
     }
 }
