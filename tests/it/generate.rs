@@ -16,9 +16,12 @@ use maturion::simulate::Kind;
 /// 2025-12-03T12:00:00Z
 const NOW: i64 = 1_764_763_200_000_000;
 
-/// Keeps what is appended: topic, key, value.
+/// Topic, key and value of what was appended.
+type Appended = (String, Vec<u8>, Vec<u8>);
+
+/// Keeps what is appended.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<(String, Vec<u8>, Vec<u8>)>>);
+struct Recorder(Mutex<Vec<Appended>>);
 
 impl Appender for Recorder {
     fn append(&self, record: Outgoing<'_>) -> Result<(), LogError> {
@@ -36,7 +39,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-fn simulated(options: &GenerateOptions) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+fn simulated(options: &GenerateOptions) -> Vec<Appended> {
     let recorder = Arc::new(Recorder::default());
     let mut destination = LogDestination::new(Arc::clone(&recorder) as Arc<dyn Appender>, &Topics::new("t."));
     let mut tally = Tally::new(Pace::new(options.rate), options.records, options.seconds);
