@@ -18,6 +18,7 @@ mod log;
 mod oracle;
 mod readme;
 mod serve;
+mod statements;
 mod straight;
 mod subject;
 mod topics;

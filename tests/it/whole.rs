@@ -160,3 +160,38 @@ fn every_bad_record_is_a_dead_letter_with_its_bytes_and_a_reason() {
         letter.header("offset").parse::<i64>().expect("an offset");
     }
 }
+
+/// Requests per organisation, and over them the organisations and requests of a module: the second reads the windows
+/// of the first, whose series lie in other partitions.
+#[test]
+fn a_pipeline_over_another_ones_windows_equals_the_batch() {
+    let kafka = crate::kafka_or_skip!();
+    let lateness = std::time::Duration::from_secs(10);
+    let first = crate::flow::pipeline(
+        "by_organisation",
+        "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, organisation_id, module, count(*) AS requests
+         FROM logs WHERE event = 'http_request' GROUP BY 1, 2, 3",
+        &["organisation_id", "module"],
+        lateness,
+    );
+    let mut second = crate::flow::pipeline(
+        "by_module",
+        "SELECT tumble(window_start, INTERVAL '5 minutes') AS window_start, module, sum(requests) AS requests,
+                approx_distinct(organisation_id) AS organisations
+         FROM by_organisation GROUP BY 1, 2",
+        &["module"],
+        std::time::Duration::ZERO,
+    );
+    second.source = maturion::model::pipeline::Source::Windows("by_organisation".to_owned());
+    let mut flow = Flow::new(log(kafka), &unique_prefix(), PARTITIONS, vec![second, first]);
+    let topic = flow.runtime.topics.logs();
+    let records = outage();
+    flow.start();
+    flow.append(&topic, records.iter().enumerate().map(|(nth, value)| (nth as i32 % PARTITIONS, value.as_slice())));
+    close(&flow, &topic, START + 30 * MINUTE);
+    flow.stop();
+    let direct = "SELECT tumble(timestamp, INTERVAL '5 minutes') AS window_start, module, count(*) AS requests,
+                         approx_distinct(organisation_id) AS organisations
+                  FROM logs WHERE event = 'http_request' GROUP BY 1, 2";
+    assert_eq!(compare(&windows(&flow), &records, "by_module", &["module"], direct), 6);
+}
