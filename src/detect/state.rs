@@ -78,6 +78,11 @@ impl SeriesState {
         self.rules.iter().filter(|(_, state)| state.told.is_some()).map(|(name, _)| name.as_str())
     }
 
+    /// The open detections of this series: rule, severity as last told, and onset.
+    pub fn open(&self) -> impl Iterator<Item = (&str, Severity, Micros)> {
+        self.rules.iter().filter_map(|(name, state)| Some((name.as_str(), state.told?.severity, state.onset)))
+    }
+
     /// The severity of a rule's open detection on this series, as it was last told.
     pub fn severity_of(&self, rule: &str) -> Option<Severity> {
         self.rules.get(rule)?.told.map(|told| told.severity)

@@ -29,7 +29,7 @@ use crate::window::partial::{self, Inhibition, Message, PartialError};
 mod judge;
 mod outputs;
 
-pub use outputs::{Outputs, PipelineReport};
+pub use outputs::{OpenDetection, Outputs, PipelineReport};
 
 /// Firing series of inhibiting rules that a shard remembers; beyond it further ones silence nobody, which errs on the
 /// side of saying too much.
@@ -264,6 +264,22 @@ impl Shard {
             }
         };
         self.set.pipelines().iter().zip(&self.pipelines).map(report).collect()
+    }
+
+    /// The detections that have not resolved, by pipeline and series.
+    pub fn open_detections(&self) -> impl Iterator<Item = OpenDetection> {
+        let pipelines = self.set.pipelines().iter().zip(&self.pipelines);
+        let series = pipelines
+            .flat_map(|(compiled, shard)| shard.series.iter().map(move |(series, state)| (compiled, series, state)));
+        series.flat_map(|(compiled, series, state)| {
+            state.open().map(|(rule, severity, onset)| OpenDetection {
+                pipeline: compiled.pipeline.name.clone(),
+                rule: rule.to_owned(),
+                series: series.clone(),
+                severity,
+                onset,
+            })
+        })
     }
 
     /// The event time up to which every pipeline that has rows is complete.

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::{Runtime, SendError, send_control, send_partial};
-use crate::evaluate::shard::{Outputs, Shard, ShardError};
+use crate::evaluate::shard::{OpenDetection, Outputs, Shard, ShardError};
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Session};
-use crate::model::detection::Detection;
-use crate::serve::status::{PipelineReport, Progress, Stage};
+use crate::model::detection::{Detection, incident_id, label_text};
+use crate::serve::status::{OpenIncident, PipelineReport, Progress, Stage};
 use crate::window::partial::{self, PartialError};
 use restore::PaneKey;
 
@@ -31,6 +31,9 @@ const POLL_MESSAGES_MAX: usize = 2_048;
 const PANE_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 /// Without anything to say, offsets and progress are committed this often.
 const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The status board hears from the shards this often: a report looks at every series.
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why detect stopped.
 #[derive(Debug, Error)]
@@ -67,6 +70,7 @@ pub struct Detect {
     shards: BTreeMap<i32, OwnedShard>,
     last_commit: Instant,
     last_snapshot: Instant,
+    last_report: Instant,
 }
 
 /// A shard with its place in the log.
@@ -85,7 +89,8 @@ struct OwnedShard {
 impl Detect {
     /// A worker for all pipelines.
     pub fn new(runtime: Runtime) -> Self {
-        Self { runtime, shards: BTreeMap::new(), last_commit: Instant::now(), last_snapshot: Instant::now() }
+        let now = Instant::now();
+        Self { runtime, shards: BTreeMap::new(), last_commit: now, last_snapshot: now, last_report: now }
     }
 
     /// Works until `stop` is set, then commits and leaves the group.
@@ -180,7 +185,10 @@ impl Detect {
         }
         match self.send_and_commit(session) {
             Ok(()) => {
-                self.report();
+                if self.last_report.elapsed() >= REPORT_INTERVAL {
+                    self.last_report = Instant::now();
+                    self.report();
+                }
                 Ok(())
             }
             Err(DetectRoleError::Log(LogError::Abort(reason))) => {
@@ -257,6 +265,9 @@ impl Detect {
                 watermark: owned.shard.closed_through(),
             };
             self.runtime.board.detect(&topic, *number, progress, &pipelines.collect::<Vec<_>>());
+            let mut open = owned.shard.open_detections().map(incident).collect::<Vec<_>>();
+            open.sort_by_key(|incident| std::cmp::Reverse(incident.severity));
+            self.runtime.board.open(*number, open);
         }
     }
 }
@@ -265,6 +276,18 @@ impl OwnedShard {
     /// The first offset of the partials that a restart must read.
     fn replay_from(&self) -> i64 {
         self.shard.replay_from().unwrap_or(self.next).min(self.next)
+    }
+}
+
+fn incident(open: OpenDetection) -> OpenIncident {
+    let labels = open.series.0.iter().filter_map(|(name, _)| label_text(&open.series, name));
+    OpenIncident {
+        incident_id: incident_id(&open.pipeline, &open.rule, &open.series, open.onset),
+        series: labels.collect::<Vec<_>>().join(" "),
+        pipeline: open.pipeline,
+        rule: open.rule,
+        severity: open.severity,
+        since_us: open.onset,
     }
 }
 

@@ -115,12 +115,12 @@ impl Intake {
 
     fn read(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), IntakeError> {
         while !stop.load(Ordering::Relaxed) {
-            let wait = self.runtime.intake_commit_interval.saturating_sub(self.last_commit.elapsed());
+            let wait = self.due_after().saturating_sub(self.last_commit.elapsed());
             let change = {
                 let Self { tables, partitions, rejected, .. } = self;
                 session.poll(wait, POLL_RECORDS_MAX, &mut |record| visit(tables, partitions, rejected, record))?
             };
-            self.aggregate()?;
+            self.aggregate_full_batches()?;
             self.send_rejected(session)?;
             match change {
                 Some(change) => self.rebalance(session, change)?,
@@ -131,15 +131,21 @@ impl Intake {
         self.commit(session)
     }
 
-    fn is_due(&self) -> bool {
-        let elapsed = self.last_commit.elapsed();
+    /// How long after the last commit the next one is due: with nothing read, when a heartbeat is.
+    fn due_after(&self) -> Duration {
         let has_read = self.partitions.values().any(|partition| partition.read > partition.committed);
-        let is_full = || self.tables.iter().map(TableIntake::size).sum::<usize>() > AGGREGATE_BYTES_MAX;
-        elapsed >= HEARTBEAT_INTERVAL || (has_read && (elapsed >= self.runtime.intake_commit_interval || is_full()))
+        if has_read { self.runtime.intake_commit_interval.min(HEARTBEAT_INTERVAL) } else { HEARTBEAT_INTERVAL }
     }
 
-    fn aggregate(&mut self) -> Result<(), IntakeError> {
-        self.tables.iter_mut().try_for_each(TableIntake::aggregate)
+    fn is_due(&self) -> bool {
+        let size = || self.tables.iter().map(TableIntake::size).sum::<usize>();
+        self.last_commit.elapsed() >= self.due_after() || size() > AGGREGATE_BYTES_MAX
+    }
+
+    /// Aggregates what makes a batch; the rest waits for more, or for the commit.
+    fn aggregate_full_batches(&mut self) -> Result<(), IntakeError> {
+        let is_full = |table: &&mut TableIntake| table.decoder.len() >= self.runtime.batch_rows;
+        self.tables.iter_mut().filter(is_full).try_for_each(TableIntake::aggregate)
     }
 
     fn rebalance(&mut self, session: &mut dyn Session, change: Rebalance) -> Result<(), IntakeError> {

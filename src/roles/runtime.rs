@@ -55,6 +55,8 @@ pub struct Runtime {
     /// How many partitions the topics keyed by series have.
     pub partitions: i32,
     pub limits: DecodeLimits,
+    /// Records that intake aggregates at once.
+    pub batch_rows: usize,
     pub intake_commit_interval: Duration,
     pub detect_commit_interval: Duration,
     pub idle_after: Duration,
@@ -104,6 +106,7 @@ impl Runtime {
             instance: config.instance.name.clone(),
             partitions: partitions.series,
             limits: DecodeLimits { ahead_max: micros(config.intake.max_ahead), ..DecodeLimits::default() },
+            batch_rows: config.intake.batch_rows,
             intake_commit_interval: config.intake.commit_interval,
             detect_commit_interval: config.detect.commit_interval,
             idle_after: config.intake.idle_after,

@@ -71,6 +71,7 @@ impl Flow {
             instance: format!("{prefix}test"),
             partitions,
             limits: DecodeLimits { ahead_max: i64::MAX, ..DecodeLimits::default() },
+            batch_rows: 64,
             intake_commit_interval: Duration::from_millis(50),
             detect_commit_interval: Duration::from_millis(20),
             idle_after: Duration::from_secs(3_600),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use crate::model::detection::Detection;
-use crate::model::pipeline::Micros;
+use crate::model::pipeline::{Micros, Severity};
 use crate::model::series::Series;
 use crate::window::clock::Heartbeat;
 use crate::window::partial::Inhibition;
@@ -35,6 +35,17 @@ impl Outputs {
             && self.inhibitions.is_empty()
             && self.frontiers.is_empty()
     }
+}
+
+/// A detection that has not resolved.
+#[derive(Clone, Debug)]
+pub struct OpenDetection {
+    pub pipeline: String,
+    pub rule: String,
+    pub series: Series,
+    pub severity: Severity,
+    /// The start of the first window in breach.
+    pub onset: Micros,
 }
 
 /// One pipeline in one shard, in numbers.
