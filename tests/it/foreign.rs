@@ -1,15 +1,20 @@
 //! Others' clients: what Kafka's console tools and Python write is read here, and what is written here they read.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use maturion::log::{Outgoing, Session};
 
+use crate::flow::{Flow, pipeline};
 use crate::kafka;
 use crate::kafka_or_skip;
-use crate::subject::Subject;
+use crate::subject::{Subject, connect};
 
+const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const PYTHON_CLIENT: &str = "confluent-kafka==2.12.2";
 
 #[test]
@@ -19,16 +24,11 @@ fn kafkas_console_tools_and_maturion_read_each_other() {
         Ok(libs) => libs,
         Err(reason) => return kafka::skip(&reason),
     };
-    let tool = |class: &str, arguments: &[&str], input: &str| {
-        let mut command = Command::new("java");
-        command.arg("-Dorg.apache.logging.log4j.level=OFF").arg("-cp").arg(libs.join("*")).arg(class);
-        command.args(["--bootstrap-server", &node.brokers]).args(arguments);
-        run(command, input)
-    };
+    let tool = |class, arguments: &[&str], input| console(&libs, &node.brokers, class, arguments, input);
     let subject = Subject::kafka(node);
     let (input, output) = (subject.create("in", 1, &[]), subject.create("out", 1, &[]));
     let keyed = ["--topic", &input, "--property", "parse.key=true", "--property", "key.separator=:"];
-    tool("org.apache.kafka.tools.ConsoleProducer", &keyed, "k:{\"a\":1}\nk:{\"a\":2}\n");
+    tool(CONSOLE_PRODUCER, &keyed, "k:{\"a\":1}\nk:{\"a\":2}\n");
 
     let mut member = subject.member("g", &input, "id");
     member.see(&["{\"a\":1}", "{\"a\":2}"]);
@@ -40,7 +40,7 @@ fn kafkas_console_tools_and_maturion_read_each_other() {
     let shown = ["--property", "print.key=true", "--property", "print.headers=true"];
     let committed = ["--topic", &output, "--from-beginning", "--isolation-level", "read_committed"];
     let until = ["--timeout-ms", "5000"];
-    let read = tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &[&shown[..], &committed, &until].concat(), "");
+    let read = tool(CONSOLE_CONSUMER, &[&shown[..], &committed, &until].concat(), "");
     assert_eq!(String::from_utf8_lossy(&read.stdout), "from:maturion\tkey\tanswer\n");
 }
 
@@ -70,6 +70,48 @@ fn python_and_maturion_read_each_other_in_every_compression() {
     member.commit();
 
     assert_eq!(String::from_utf8_lossy(&python("consume", &output).stdout), "key answer from=maturion\n");
+}
+
+/// What the console producer writes is aggregated, and the console consumer reads the windows.
+#[test]
+fn telemetry_from_the_console_producer_becomes_windows_for_the_console_consumer() {
+    let node = kafka_or_skip!();
+    let libs = match kafka::libs() {
+        Ok(libs) => libs,
+        Err(reason) => return kafka::skip(&reason),
+    };
+    let sql = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, module, count(*) AS requests
+               FROM logs GROUP BY 1, 2";
+    let counts = pipeline("counts", sql, &["module"], Duration::ZERO);
+    let log = Arc::new(connect(&node.brokers, &[]).expect("Kafka"));
+    let mut flow = Flow::new(log, &kafka::unique_prefix(), 1, vec![counts]);
+    flow.start();
+    let lines = [(1, "a"), (2, "b"), (3, "a"), (120, "a")].map(|(second, module)| {
+        format!("{{\"timestamp\":\"2025-12-03T10:{:02}:{:02}Z\",\"module\":\"{module}\"}}\n", second / 60, second % 60)
+    });
+    let topic = flow.runtime.topics.logs();
+    console(&libs, &node.brokers, CONSOLE_PRODUCER, &["--topic", &topic], &lines.concat());
+    flow.wait_for(&flow.runtime.topics.windows(), |windows| windows.len() >= 2);
+    flow.stop();
+    let windows = flow.runtime.topics.windows();
+    let arguments =
+        ["--topic", &windows, "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "5000"];
+    let read = console(&libs, &node.brokers, CONSOLE_CONSUMER, &arguments, "");
+    let read = String::from_utf8_lossy(&read.stdout).into_owned();
+    let mut rows = read.lines().collect::<Vec<_>>();
+    rows.sort_unstable();
+    let head = r#"{"pipeline":"counts","window_start":"2025-12-03T10:00:00Z","window_end":"2025-12-03T10:01:00Z""#;
+    let expected =
+        [r#"module":"a","requests":2}"#, r#"module":"b","requests":1}"#].map(|tail| format!("{head},\"{tail}"));
+    assert_eq!(rows, expected);
+}
+
+/// Runs one of Kafka's own console tools.
+fn console(libs: &Path, brokers: &str, class: &str, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new("java");
+    command.arg("-Dorg.apache.logging.log4j.level=OFF").arg("-cp").arg(libs.join("*")).arg(class);
+    command.args(["--bootstrap-server", brokers]).args(arguments);
+    run(command, input)
 }
 
 fn write(session: &mut dyn Session, topic: &str, value: &str) {
