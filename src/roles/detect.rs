@@ -27,8 +27,6 @@ mod restore;
 
 /// Messages taken in by one poll, for all partitions.
 const POLL_MESSAGES_MAX: usize = 2_048;
-/// Panes that are open for longer than this are written down, so that a restart reads at most about two of these again.
-const PANE_SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 /// Without anything to say, offsets and progress are committed this often.
 const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -210,7 +208,7 @@ impl Detect {
     }
 
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
-        let with_snapshots = self.last_snapshot.elapsed() >= PANE_SNAPSHOT_INTERVAL;
+        let with_snapshots = self.last_snapshot.elapsed() >= self.runtime.snapshot_interval;
         let runtime = &self.runtime;
         for (number, owned) in &mut self.shards {
             let outputs = std::mem::take(&mut owned.outputs);

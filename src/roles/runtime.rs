@@ -19,6 +19,10 @@ use crate::serve::guard::Token;
 use crate::serve::status::StatusBoard;
 use crate::serve::{self, ServeError, ServeHandle};
 
+/// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
+/// Shorter writes more, longer reads more.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Why a process cannot begin.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -60,6 +64,8 @@ pub struct Runtime {
     pub intake_commit_interval: Duration,
     pub detect_commit_interval: Duration,
     pub idle_after: Duration,
+    /// See [`SNAPSHOT_INTERVAL`].
+    pub snapshot_interval: Duration,
 }
 
 /// Loads and plans the configured pipelines.
@@ -110,6 +116,7 @@ impl Runtime {
             intake_commit_interval: config.intake.commit_interval,
             detect_commit_interval: config.detect.commit_interval,
             idle_after: config.intake.idle_after,
+            snapshot_interval: SNAPSHOT_INTERVAL,
         })
     }
 

@@ -16,6 +16,7 @@ mod kafka;
 mod layout;
 mod log;
 mod oracle;
+mod panes;
 mod readme;
 mod serve;
 mod statements;
