@@ -41,7 +41,7 @@ pub enum RolesError {
     #[error("detect stopped: {0}")]
     Detect(#[from] detect::DetectRoleError),
     #[error(transparent)]
-    Serve(crate::serve::ServeError),
+    Serve(#[from] crate::serve::ServeError),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("a worker ended by a defect; its last words are in the log")]

@@ -29,7 +29,6 @@ mod restore;
 const POLL_MESSAGES_MAX: usize = 2_048;
 /// Without anything to say, offsets and progress are committed this often.
 const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The status board hears from the shards this often: a report looks at every series.
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 

@@ -104,8 +104,8 @@ impl Intake {
 
     /// Reads until `stop` is set, then commits what was read and leaves the group.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), IntakeError> {
-        let inputs = self.tables.iter().map(|table| table.topic.to_string()).collect::<Vec<_>>();
-        self.count_partitions(&inputs)?;
+        self.count_partitions()?;
+        let inputs = self.inputs();
         let transactional_id = format!("{}-intake", self.runtime.instance);
         let mut session = self.runtime.log.session(&self.runtime.topics.group("intake"), &inputs, &transactional_id)?;
         let result = self.read(session.as_mut(), stop);
@@ -151,8 +151,7 @@ impl Intake {
     fn rebalance(&mut self, session: &mut dyn Session, change: Rebalance) -> Result<(), IntakeError> {
         match change {
             Rebalance::Assigned(partitions) => {
-                let inputs = self.tables.iter().map(|table| table.topic.to_string()).collect::<Vec<_>>();
-                self.count_partitions(&inputs)?;
+                self.count_partitions()?;
                 let positions = start_positions(self.runtime.log.as_ref(), session, &partitions)?;
                 for position in &positions {
                     let Some(table) = self.tables.iter().position(|table| table.topic == position.partition.topic)
@@ -308,8 +307,12 @@ impl Intake {
         Ok(())
     }
 
-    fn count_partitions(&mut self, topics: &[String]) -> Result<(), IntakeError> {
-        let infos = self.runtime.log.describe(topics)?;
+    fn inputs(&self) -> Vec<String> {
+        self.tables.iter().map(|table| table.topic.to_string()).collect()
+    }
+
+    fn count_partitions(&mut self) -> Result<(), IntakeError> {
+        let infos = self.runtime.log.describe(&self.inputs())?;
         for table in &mut self.tables {
             let info = infos.iter().find(|info| info.name == *table.topic);
             let info = info.ok_or_else(|| LogError::UnknownTopic { topic: table.topic.to_string() })?;

@@ -17,7 +17,7 @@ use crate::model::pipeline::Micros;
 use crate::pipelines::{self, PipelineError};
 use crate::serve::guard::Token;
 use crate::serve::status::StatusBoard;
-use crate::serve::{self, ServeError, ServeHandle};
+use crate::serve::{self, ServeHandle};
 
 /// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
 /// Shorter writes more, longer reads more.
@@ -131,7 +131,7 @@ impl Runtime {
             metrics_topic: self.topics.metrics(),
         };
         let appender = self.log.appender()?;
-        serve::start(settings, appender, Arc::clone(&self.board)).map_err(RolesError::Serve)
+        Ok(serve::start(settings, appender, Arc::clone(&self.board))?)
     }
 
     /// Starts one worker of each stage that is asked for.
@@ -159,10 +159,4 @@ pub fn longest_window_ms(set: &PipelineSet) -> i64 {
 /// A length of wall time in event time's unit.
 pub(super) fn micros(duration: Duration) -> Micros {
     Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
-}
-
-impl From<ServeError> for RolesError {
-    fn from(error: ServeError) -> Self {
-        RolesError::Serve(error)
-    }
 }

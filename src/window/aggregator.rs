@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::Result;
 
 use super::functions::window_starts;
-use super::plan::WindowPlan;
+use super::plan::{WindowPlan, column_of};
 use super::table::GroupTable;
 use crate::model::schema::timestamp_type;
 
@@ -41,8 +41,7 @@ impl Aggregator {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let times = self.plan.time.evaluate(&batch)?.into_array(batch.num_rows())?;
-        let times = cast(&times, &timestamp_type())?;
+        let times = cast(&column_of(&self.plan.time, &batch)?, &timestamp_type())?;
         let panes = window_starts(times.as_primitive::<TimestampMicrosecondType>(), self.plan.panes.pane);
         self.table.update(cast(&panes, &DataType::Int64)?, &batch)
     }

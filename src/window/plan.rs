@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -72,7 +72,7 @@ impl Step {
     pub(super) fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
         match self {
             Step::Filter(predicate) => {
-                let keep = predicate.evaluate(&batch)?.into_array(batch.num_rows())?;
+                let keep = column_of(predicate, &batch)?;
                 let keep = keep.as_boolean();
                 if keep.null_count() == 0 && keep.true_count() == batch.num_rows() {
                     return Ok(batch);
@@ -81,7 +81,7 @@ impl Step {
             }
             Step::Project(expressions, schema) => {
                 let rows = batch.num_rows();
-                let columns = expressions.iter().map(|expr| expr.evaluate(&batch)?.into_array(rows));
+                let columns = expressions.iter().map(|expr| column_of(expr, &batch));
                 let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
                 let columns = columns.collect::<Result<Vec<_>>>()?;
                 Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
@@ -96,6 +96,11 @@ impl Step {
             Step::Project(expressions, _) => expressions.get(output)?.downcast_ref::<Column>().map(Column::index),
         }
     }
+}
+
+/// An expression's value for each row of a batch, constants spread out.
+pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
+    expr.evaluate(batch)?.into_array(batch.num_rows())
 }
 
 /// One aggregate call with what it reads.

@@ -15,7 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::plan::{PANE_COLUMN, WindowPlan};
+use super::plan::{PANE_COLUMN, WindowPlan, column_of};
 
 /// The groups of one aggregation. Keys are the pane and the series columns.
 pub(super) struct GroupTable {
@@ -54,19 +54,16 @@ impl GroupTable {
     pub(super) fn update(&mut self, panes: ArrayRef, batch: &RecordBatch) -> Result<()> {
         let mut keys = vec![panes];
         for key in &self.plan.keys {
-            keys.push(key.evaluate(batch)?.into_array(batch.num_rows())?);
+            keys.push(column_of(key, batch)?);
         }
         self.intern(&keys)?;
         for group in &self.groups {
             self.rows[*group] += 1;
         }
         for (aggregation, accumulator) in self.plan.aggregations.iter().zip(&mut self.accumulators) {
-            let evaluate = |expr: &Arc<_>| -> Result<ArrayRef> {
-                let expr: &Arc<dyn datafusion::physical_expr::PhysicalExpr> = expr;
-                expr.evaluate(batch)?.into_array(batch.num_rows())
-            };
-            let arguments = aggregation.arguments.iter().map(evaluate).collect::<Result<Vec<_>>>()?;
-            let filter = aggregation.filter.as_ref().map(evaluate).transpose()?;
+            let arguments = aggregation.arguments.iter().map(|expr| column_of(expr, batch));
+            let arguments = arguments.collect::<Result<Vec<_>>>()?;
+            let filter = aggregation.filter.as_ref().map(|expr| column_of(expr, batch)).transpose()?;
             let filter = filter.as_ref().map(|filter| filter.as_boolean());
             accumulator.update_batch(&arguments, &self.groups, filter, self.rows.len())?;
         }
