@@ -7,12 +7,12 @@
 //! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
-//! through the log's groups. Nothing below `roles` starts a thread or a task.
+//! through the log's groups. A worker lives in steps (`join`, `turn`, `finish`) by the time of its [`Clock`], so that one thread can
+//! drive many of them in any order. Nothing below `roles` starts a thread or a task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
@@ -20,15 +20,16 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::log::{LogError, Outgoing, Session};
-use crate::model::pipeline::Micros;
 use crate::serve::status::{RoleState, StatusBoard};
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
+pub mod clock;
 pub mod detect;
 pub mod intake;
 pub mod runtime;
 
+pub use clock::{Clock, SystemClock};
 pub use runtime::Runtime;
 
 /// Why the roles cannot start, or stopped.
@@ -135,10 +136,4 @@ fn send_control<T: Serialize>(
         session.send(Outgoing { topic, partition, key: None, value, headers: &headers, timestamp_ms: None })?;
     }
     Ok(())
-}
-
-/// The wall clock, to be recorded in heartbeats.
-fn wall_clock() -> Micros {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::try_from(since_epoch.as_micros()).unwrap_or(Micros::MAX)
 }

@@ -12,7 +12,7 @@ use maturion::evaluate::PipelineSet;
 use maturion::log::kafka::{KafkaLog, KafkaSettings};
 use maturion::log::topics::{Partitions, Topics};
 use maturion::model::pipeline::Pipeline;
-use maturion::roles::Runtime;
+use maturion::roles::{Runtime, SystemClock};
 use maturion::serve::status::StatusBoard;
 
 pub const PARTITIONS: i32 = 4;
@@ -54,6 +54,7 @@ pub fn runtime(brokers: &str, prefix: &str, pipelines: Vec<Pipeline>) -> Runtime
     let defaults = maturion::config::Config::defaults().expect("defaults");
     Runtime {
         board: Arc::new(StatusBoard::new("kafka")),
+        clock: Arc::new(SystemClock::default()),
         log,
         topics,
         set: Arc::new(PipelineSet::compile(pipelines).unwrap_or_else(|error| panic!("{error}"))),

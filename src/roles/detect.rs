@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -65,9 +65,10 @@ impl From<SendError> for DetectRoleError {
 pub struct Detect {
     runtime: Runtime,
     shards: BTreeMap<i32, OwnedShard>,
-    last_commit: Instant,
-    last_snapshot: Instant,
-    last_report: Instant,
+    /// By the runtime's clock, like the next two.
+    last_commit: Duration,
+    last_snapshot: Duration,
+    last_report: Duration,
 }
 
 /// A shard with its place in the log.
@@ -86,37 +87,52 @@ struct OwnedShard {
 impl Detect {
     /// A worker for all pipelines.
     pub fn new(runtime: Runtime) -> Self {
-        let now = Instant::now();
+        let now = runtime.clock.elapsed();
         Self { runtime, shards: BTreeMap::new(), last_commit: now, last_snapshot: now, last_report: now }
     }
 
     /// Works until `stop` is set, then commits and leaves the group.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), DetectRoleError> {
-        let partials = self.runtime.topics.partials();
-        let group = self.runtime.topics.group("detect");
-        let transactional_id = format!("{}-detect", self.runtime.instance);
-        let mut session = self.runtime.log.session(&group, &[partials], &transactional_id)?;
+        let mut session = self.join()?;
         let result = self.work(session.as_mut(), stop);
         session.close();
         result
     }
 
+    /// Joins the group; fences a predecessor of the same instance.
+    pub fn join(&self) -> Result<Box<dyn Session>, DetectRoleError> {
+        let Runtime { log, topics, instance, .. } = &self.runtime;
+        Ok(log.session(&topics.group("detect"), &[topics.partials()], &format!("{instance}-detect"))?)
+    }
+
     fn work(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), DetectRoleError> {
         while !stop.load(Ordering::Relaxed) {
-            let change = self.take(session)?;
-            for owned in
-                self.shards.values_mut().filter_map(|owned| std::mem::take(&mut owned.is_dirty).then_some(owned))
-            {
-                owned.shard.look(&mut owned.outputs)?;
-                owned.shard.advance(&mut owned.outputs)?;
-            }
-            match change {
-                Some(change) => self.rebalance(session, change)?,
-                None if self.is_due() => self.commit(session)?,
-                None => {}
-            }
+            self.turn(session)?;
         }
+        self.finish(session)
+    }
+
+    /// One poll and what follows from it: windows close, a rebalance is answered, a commit is made when one is due.
+    pub fn turn(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+        let change = self.take(session)?;
+        for owned in self.shards.values_mut().filter_map(|owned| std::mem::take(&mut owned.is_dirty).then_some(owned)) {
+            owned.shard.look(&mut owned.outputs)?;
+            owned.shard.advance(&mut owned.outputs)?;
+        }
+        match change {
+            Some(change) => self.rebalance(session, change),
+            None if self.is_due() => self.commit(session),
+            None => Ok(()),
+        }
+    }
+
+    /// The last commit, before the session is closed.
+    pub fn finish(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
         self.commit(session)
+    }
+
+    fn since(&self, moment: Duration) -> Duration {
+        self.runtime.clock.elapsed().saturating_sub(moment)
     }
 
     /// Takes what the log has; the first message that cannot be understood stops the worker after the visit.
@@ -140,7 +156,7 @@ impl Detect {
     }
 
     fn is_due(&self) -> bool {
-        let elapsed = self.last_commit.elapsed();
+        let elapsed = self.since(self.last_commit);
         let has_outputs = self.shards.values().any(|owned| !owned.outputs.is_empty());
         let has_read = self.shards.values().any(|owned| owned.next > owned.committed);
         (has_outputs && elapsed >= self.runtime.detect_commit_interval)
@@ -176,14 +192,14 @@ impl Detect {
 
     /// Commits everything the shards said and took, or aborts and restores if the log asks for that.
     fn commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
-        self.last_commit = Instant::now();
+        self.last_commit = self.runtime.clock.elapsed();
         if self.shards.values().all(|owned| owned.next == owned.committed && owned.outputs.is_empty()) {
             return Ok(());
         }
         match self.send_and_commit(session) {
             Ok(()) => {
-                if self.last_report.elapsed() >= REPORT_INTERVAL {
-                    self.last_report = Instant::now();
+                if self.since(self.last_report) >= REPORT_INTERVAL {
+                    self.last_report = self.runtime.clock.elapsed();
                     self.report();
                 }
                 Ok(())
@@ -207,7 +223,7 @@ impl Detect {
     }
 
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
-        let with_snapshots = self.last_snapshot.elapsed() >= self.runtime.snapshot_interval;
+        let with_snapshots = self.since(self.last_snapshot) >= self.runtime.snapshot_interval;
         let runtime = &self.runtime;
         for (number, owned) in &mut self.shards {
             let outputs = std::mem::take(&mut owned.outputs);
@@ -229,7 +245,7 @@ impl Detect {
             owned.committed = owned.next;
         }
         if with_snapshots {
-            self.last_snapshot = Instant::now();
+            self.last_snapshot = self.runtime.clock.elapsed();
             self.trim(&topic);
         }
         Ok(())

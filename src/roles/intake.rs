@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
@@ -21,11 +21,12 @@ use thiserror::Error;
 use super::{Runtime, SendError};
 use crate::decode::{Decoder, Incoming, Table};
 use crate::evaluate::shard::{LOGS_SOURCE, METRICS_SOURCE};
-use crate::log::{Log, LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
+use crate::log::{Log, LogError, Partition, Position, Rebalance, Record, Session};
 use crate::model::pipeline::{Micros, Source};
 use crate::serve::status::{Progress, Stage};
 use crate::window::aggregator::Aggregator;
 use crate::window::clock::Heartbeat;
+use rejected::Rejected;
 
 /// Without records, heartbeats go out this often, so that stage two knows that nothing happened.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const AGGREGATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Records visited by one poll; decoded text of that many is held at once.
 const POLL_RECORDS_MAX: usize = 8_192;
+
+mod rejected;
 
 /// Why intake stopped.
 #[derive(Debug, Error)]
@@ -53,9 +56,10 @@ pub struct Intake {
     runtime: Runtime,
     tables: Vec<TableIntake>,
     partitions: BTreeMap<Partition, PartitionIntake>,
-    rejected: Vec<DeadLetter>,
-    last_commit: Instant,
-    ends_known: Option<Instant>,
+    rejected: Rejected,
+    /// By the runtime's clock, like `ends_known`.
+    last_commit: Duration,
+    ends_known: Option<Duration>,
 }
 
 /// One input topic: its decoder and the pipelines that read it.
@@ -71,20 +75,20 @@ struct TableIntake {
 /// How far one input partition was read.
 struct PartitionIntake {
     table: usize,
-    /// The next offset after the last record visited.
-    read: i64,
-    committed: i64,
+    read: Mark,
+    committed: Mark,
     /// The end of the partition when it was last asked for.
     end: i64,
-    event_time: Option<Micros>,
 }
 
-struct DeadLetter {
-    topic: Arc<str>,
-    partition: i32,
+/// A point in an input partition. An abort goes back to the last committed one with all that was known there: event time
+/// must not be ahead of the rows that are read again.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// The next offset after the last record visited.
     offset: i64,
-    value: Vec<u8>,
-    reason: String,
+    /// The largest event time until there, since the worker began to read.
+    event_time: Option<Micros>,
 }
 
 impl Intake {
@@ -93,53 +97,70 @@ impl Intake {
         let logs = TableIntake::new(&runtime, Source::Logs, &runtime.topics.logs())?;
         let metrics = TableIntake::new(&runtime, Source::Metrics, &runtime.topics.metrics())?;
         Ok(Self {
-            runtime,
             tables: vec![logs, metrics],
             partitions: BTreeMap::new(),
-            rejected: Vec::new(),
-            last_commit: Instant::now(),
+            rejected: Rejected::default(),
+            last_commit: runtime.clock.elapsed(),
             ends_known: None,
+            runtime,
         })
     }
 
     /// Reads until `stop` is set, then commits what was read and leaves the group.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), IntakeError> {
-        self.count_partitions()?;
-        let inputs = self.inputs();
-        let transactional_id = format!("{}-intake", self.runtime.instance);
-        let mut session = self.runtime.log.session(&self.runtime.topics.group("intake"), &inputs, &transactional_id)?;
+        let mut session = self.join()?;
         let result = self.read(session.as_mut(), stop);
         session.close();
         result
     }
 
+    /// Joins the group; fences a predecessor of the same instance.
+    pub fn join(&mut self) -> Result<Box<dyn Session>, IntakeError> {
+        self.count_partitions()?;
+        let Runtime { log, topics, instance, .. } = &self.runtime;
+        Ok(log.session(&topics.group("intake"), &self.inputs(), &format!("{instance}-intake"))?)
+    }
+
     fn read(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), IntakeError> {
         while !stop.load(Ordering::Relaxed) {
-            let wait = self.due_after().saturating_sub(self.last_commit.elapsed());
-            let change = {
-                let Self { tables, partitions, rejected, .. } = self;
-                session.poll(wait, POLL_RECORDS_MAX, &mut |record| visit(tables, partitions, rejected, record))?
-            };
-            self.aggregate_full_batches()?;
-            self.send_rejected(session)?;
-            match change {
-                Some(change) => self.rebalance(session, change)?,
-                None if self.is_due() => self.commit(session)?,
-                None => {}
-            }
+            self.turn(session)?;
         }
+        self.finish(session)
+    }
+
+    /// One poll and what follows from it: an answer to a rebalance, a commit when one is due.
+    pub fn turn(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
+        let wait = self.due_after().saturating_sub(self.since_commit());
+        let change = {
+            let Self { tables, partitions, rejected, .. } = self;
+            session.poll(wait, POLL_RECORDS_MAX, &mut |record| visit(tables, partitions, rejected, record))?
+        };
+        self.aggregate_full_batches()?;
+        match change {
+            Some(change) => self.rebalance(session, change),
+            None if self.is_due() => self.commit(session),
+            None => Ok(()),
+        }
+    }
+
+    /// The last commit, before the session is closed.
+    pub fn finish(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         self.commit(session)
+    }
+
+    fn since_commit(&self) -> Duration {
+        self.runtime.clock.elapsed().saturating_sub(self.last_commit)
     }
 
     /// How long after the last commit the next one is due: with nothing read, when a heartbeat is.
     fn due_after(&self) -> Duration {
-        let has_read = self.partitions.values().any(|partition| partition.read > partition.committed);
+        let has_read = self.partitions.values().any(|partition| partition.read.offset > partition.committed.offset);
         if has_read { self.runtime.intake_commit_interval.min(HEARTBEAT_INTERVAL) } else { HEARTBEAT_INTERVAL }
     }
 
     fn is_due(&self) -> bool {
         let size = || self.tables.iter().map(TableIntake::size).sum::<usize>();
-        self.last_commit.elapsed() >= self.due_after() || size() > AGGREGATE_BYTES_MAX
+        self.since_commit() >= self.due_after() || self.rejected.is_full() || size() > AGGREGATE_BYTES_MAX
     }
 
     /// Aggregates what makes a batch; the rest waits for more, or for the commit.
@@ -158,9 +179,8 @@ impl Intake {
                     else {
                         continue;
                     };
-                    let offset = position.offset;
-                    let intake =
-                        PartitionIntake { table, read: offset, committed: offset, end: i64::MAX, event_time: None };
+                    let start = Mark { offset: position.offset, event_time: None };
+                    let intake = PartitionIntake { table, read: start, committed: start, end: i64::MAX };
                     self.partitions.insert(position.partition.clone(), intake);
                 }
                 self.ends_known = None;
@@ -172,8 +192,8 @@ impl Intake {
                 session.release(&partitions)?;
             }
             Rebalance::Lost(partitions) => {
-                self.abort(session)?;
                 self.forget(&partitions);
+                self.abort(session)?;
                 session.release(&partitions)?;
             }
         }
@@ -189,7 +209,7 @@ impl Intake {
 
     /// Commits what was read since the last commit, or aborts and rewinds if Kafka asks for that.
     fn commit(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
-        self.last_commit = Instant::now();
+        self.last_commit = self.runtime.clock.elapsed();
         if self.partitions.is_empty() {
             return Ok(());
         }
@@ -197,54 +217,37 @@ impl Intake {
             Ok(()) => Ok(()),
             Err(IntakeError::Log(LogError::Abort(reason))) => {
                 tracing::warn!(reason, "intake aborts a transaction and reads its records again");
-                self.abort(session)?;
-                let positions = self.partitions.iter().map(|(partition, intake)| position(partition, intake.committed));
-                Ok(session.rewind(&positions.collect::<Vec<_>>())?)
+                self.abort(session)
             }
             Err(error) => Err(error),
         }
     }
 
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
-        self.send_rejected(session)?;
+        self.rejected.send(session, &self.runtime.topics.dead_letter())?;
         self.send_partials(session)?;
         self.send_heartbeats(session)?;
-        let offsets = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read));
+        let offsets = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read.offset));
         session.commit(&offsets.collect::<Vec<_>>())?;
+        self.rejected.take().for_each(|reason| self.runtime.board.dead_letters(&reason, 1));
         for intake in self.partitions.values_mut() {
             intake.committed = intake.read;
         }
         Ok(())
     }
 
+    /// Throws away what was not committed, and goes back to read it again.
     fn abort(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         session.abort()?;
-        self.rejected.clear();
+        self.rejected = Rejected::default();
         for table in &mut self.tables {
             table.clear()?;
         }
         for intake in self.partitions.values_mut() {
             intake.read = intake.committed;
         }
-        Ok(())
-    }
-
-    fn send_rejected(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
-        let topic = self.runtime.topics.dead_letter();
-        for letter in self.rejected.drain(..) {
-            let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
-            let key = format!("{}-{partition}-{offset}", letter.topic);
-            let headers = [
-                ("reason", letter.reason.as_bytes()),
-                ("topic", letter.topic.as_bytes()),
-                ("partition", partition.as_bytes()),
-                ("offset", offset.as_bytes()),
-            ];
-            let (key, value) = (Some(key.as_bytes()), Some(letter.value.as_slice()));
-            session.send(Outgoing { topic: &topic, key, value, headers: &headers, ..Outgoing::default() })?;
-            self.runtime.board.dead_letters(&letter.reason, 1);
-        }
-        Ok(())
+        let positions = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read.offset));
+        Ok(session.rewind(&positions.collect::<Vec<_>>())?)
     }
 
     fn send_partials(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
@@ -272,11 +275,11 @@ impl Intake {
         let partitions = self.partitions.keys().cloned().collect::<Vec<_>>();
         self.refresh_ends(&partitions)?;
         let positions = session.positions()?;
-        let wall = super::wall_clock();
+        let wall = self.runtime.clock.wall();
         let mut beats = Vec::with_capacity(partitions.len());
         for (partition, intake) in &self.partitions {
             let reached = positions.iter().find(|position| position.partition == *partition);
-            let position = reached.map_or(intake.read, |position| position.offset.max(intake.read));
+            let position = reached.map_or(intake.read.offset, |position| position.offset.max(intake.read.offset));
             let table = &self.tables[intake.table];
             beats.push(Heartbeat {
                 source: table.source.to_owned(),
@@ -284,10 +287,10 @@ impl Intake {
                 partitions: table.partitions,
                 position,
                 end: intake.end,
-                event_time: intake.event_time,
+                event_time: intake.read.event_time,
                 wall,
             });
-            let progress = Progress { position, end_offset: intake.end, watermark: intake.event_time };
+            let progress = Progress { position, end_offset: intake.end, watermark: intake.read.event_time };
             self.runtime.board.intake(&partition.topic, partition.number, progress);
         }
         super::send_control(session, &self.runtime.topics.partials(), "heartbeats", &beats, self.runtime.partitions)
@@ -297,13 +300,14 @@ impl Intake {
     /// Asks for the inputs' ends, at most once in a heartbeat's interval: an end that is a second old still tells a
     /// partition that stands at it from one with a backlog.
     fn refresh_ends(&mut self, partitions: &[Partition]) -> Result<(), IntakeError> {
-        if self.ends_known.is_some_and(|at| at.elapsed() < HEARTBEAT_INTERVAL) {
+        let now = self.runtime.clock.elapsed();
+        if self.ends_known.is_some_and(|at| now.saturating_sub(at) < HEARTBEAT_INTERVAL) {
             return Ok(());
         }
         for (intake, (_, end)) in self.partitions.values_mut().zip(self.runtime.log.bounds(partitions)?) {
             intake.end = end;
         }
-        self.ends_known = Some(Instant::now());
+        self.ends_known = Some(now);
         Ok(())
     }
 
@@ -372,26 +376,20 @@ impl TableIntake {
 fn visit(
     tables: &mut [TableIntake],
     partitions: &mut BTreeMap<Partition, PartitionIntake>,
-    rejected: &mut Vec<DeadLetter>,
+    rejected: &mut Rejected,
     record: &Record<'_>,
 ) {
     let known = partitions
         .iter_mut()
         .find(|(partition, _)| partition.number == record.partition && partition.topic.as_ref() == record.topic);
     let Some((partition, intake)) = known else { return };
-    intake.read = record.offset + 1;
+    intake.read.offset = record.offset + 1;
     let Some(value) = record.value else { return };
     let incoming =
         Incoming { value, kafka_timestamp_ms: record.timestamp_ms, partition: record.partition, offset: record.offset };
     match tables[intake.table].decoder.push(&incoming) {
-        Ok(event_time) => intake.event_time = intake.event_time.max(Some(event_time)),
-        Err(rejection) => rejected.push(DeadLetter {
-            topic: Arc::clone(&partition.topic),
-            partition: record.partition,
-            offset: record.offset,
-            value: value.to_vec(),
-            reason: rejection.to_string(),
-        }),
+        Ok(event_time) => intake.read.event_time = intake.read.event_time.max(Some(event_time)),
+        Err(rejection) => rejected.push(position(partition, record.offset), value, rejection.to_string()),
     }
 }
 

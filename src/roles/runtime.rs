@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{RolesError, RunningRoles, detect, intake};
+use super::{Clock, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::config::{Brokers, Config};
 use crate::decode::DecodeLimits;
 use crate::evaluate::{CompileError, PipelineSet};
@@ -54,6 +54,7 @@ pub struct Runtime {
     pub topics: Topics,
     pub set: Arc<PipelineSet>,
     pub board: Arc<StatusBoard>,
+    pub clock: Arc<dyn Clock>,
     /// The instance's name: stable across restarts, so that a restart takes over from its predecessor at once.
     pub instance: String,
     /// How many partitions the topics keyed by series have.
@@ -106,6 +107,7 @@ impl Runtime {
         }
         Ok(Self {
             board: Arc::new(StatusBoard::new(log.describe_self())),
+            clock: Arc::new(SystemClock::default()),
             log,
             topics,
             set,

@@ -8,7 +8,7 @@ use maturion::evaluate::PipelineSet;
 use maturion::log::topics::{Partitions, Topics};
 use maturion::log::{Log, Outgoing, Partition, Position};
 use maturion::model::pipeline::{Pipeline, Source};
-use maturion::roles::{RunningRoles, Runtime};
+use maturion::roles::{RunningRoles, Runtime, SystemClock};
 use maturion::serve::status::StatusBoard;
 
 /// How long a test waits for the outputs it expects before it says what came instead.
@@ -65,6 +65,7 @@ impl Flow {
         let set = PipelineSet::compile(pipelines).unwrap_or_else(|error| panic!("{error}"));
         let runtime = Runtime {
             board: Arc::new(StatusBoard::new(log.describe_self())),
+            clock: Arc::new(SystemClock::default()),
             log,
             topics,
             set: Arc::new(set),
