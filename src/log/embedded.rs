@@ -109,6 +109,13 @@ impl EmbeddedLog {
         self.shared.notify();
         Ok(())
     }
+
+    /// Does what Kafka's session timeout does to a member that is not heard of: others get its partitions at once, its
+    /// commits are refused, its next poll reports [`crate::log::Rebalance::Lost`], and then it may join again.
+    pub fn expire(&self, transactional_id: &str) {
+        self.shared.lock().expire(transactional_id);
+        self.shared.notify();
+    }
 }
 
 impl Log for EmbeddedLog {

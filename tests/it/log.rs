@@ -1,5 +1,6 @@
 //! What the log promises, as one suite: each behaviour is a function, run against both logs.
 
+use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::log::partitioner::partition_of;
 use maturion::log::topics::{Partitions, Topics};
 use maturion::log::{LogError, Outgoing, Position, Rebalance, Record};
@@ -350,6 +351,41 @@ behaviours! {
     new_partitions_appear,
     a_session_that_owes_an_answer_can_end,
     created_topics_pass_their_check,
+}
+
+/// Only the in-process log can be told that a member has expired; on Kafka that takes a session timeout.
+#[test]
+fn an_expired_member_loses_what_it_had_and_joins_again() {
+    let log = EmbeddedLog::new(EmbeddedSettings::default());
+    let subject = Subject { log: Box::new(log.clone()), grow: Box::new(|_, _| {}), prefix: String::new() };
+    let (input, output) = (subject.create("in", 2, &[]), subject.create("out", 1, &[]));
+    (0..2).for_each(|number| subject.append(&input, number, &["x"]));
+    let mut zombie = subject.member("g", &input, "zombie");
+    zombie.see(&["x", "x"]);
+    let mut heir = subject.member("g", &input, "heir");
+    log.expire("zombie");
+    heir.take(2);
+    heir.see(&["x", "x"]);
+    zombie.send(&output, "never");
+    let offsets = zombie.positions();
+    let refused = zombie.session.commit(&offsets);
+    assert!(matches!(refused, Err(LogError::Abort(_))), "{refused:?}");
+    heir.commit();
+    zombie.session.abort().unwrap();
+    zombie.session.rewind(&offsets).unwrap();
+    let lost = zombie.session.poll(STEP, 10, &mut |record| panic!("{record:?}")).unwrap();
+    let Some(Rebalance::Lost(mut lost)) = lost else { panic!("{lost:?}") };
+    lost.sort();
+    assert_eq!(lost, [partition(&input, 0), partition(&input, 1)]);
+    zombie.session.release(&lost).unwrap();
+    zombie.next.clear();
+    eventually("it has a share again", || {
+        zombie.step();
+        heir.step();
+        zombie.next.len() == 1 && heir.next.len() == 1
+    });
+    assert_eq!(zombie.seen.len(), 2, "what the heir committed is not read again");
+    assert_eq!(subject.values(&output, 0), [""; 0]);
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Member {
         assert_eq!(self.seen, values);
     }
 
-    fn positions(&self) -> Vec<Position> {
+    pub fn positions(&self) -> Vec<Position> {
         self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset }).collect()
     }
 

@@ -1,7 +1,8 @@
 //! Consumer groups of the in-process log: who reads which partition, handed over cooperatively, and how far they came.
 //!
 //! A partition changes hands in two steps, as in Kafka's cooperative protocol: its owner is told to give it up, and only
-//! when it has, another member is told to take it. No partition ever has two owners. `group` holds no lock.
+//! when it has, another member is told to take it. No partition ever has two owners. A member that expires gives nothing
+//! back: what it owned is free at once, and it learns of that when it next asks. `group` holds no lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(super) type MemberId = u64;
 
 #[derive(Debug, Default)]
 struct Member {
+    /// The transactional id of its session.
+    name: String,
     topics: Vec<String>,
     /// What it was told to take and has not released.
     owned: BTreeSet<Partition>,
@@ -20,6 +23,10 @@ struct Member {
     target: BTreeSet<Partition>,
     /// A change was reported and not answered: nothing else is reported until it is.
     is_answering: bool,
+    /// Its session has expired and it has not joined again: it owns nothing.
+    is_expired: bool,
+    /// What it owned when it expired and has not released.
+    lost: BTreeSet<Partition>,
 }
 
 /// One consumer group.
@@ -32,10 +39,28 @@ pub(super) struct Group {
 
 impl Group {
     /// Adds a member; [`Group::balance`] must follow.
-    pub(super) fn join(&mut self, topics: &[String]) -> MemberId {
+    pub(super) fn join(&mut self, name: &str, topics: &[String]) -> MemberId {
         self.members_ever += 1;
-        self.members.insert(self.members_ever, Member { topics: topics.to_vec(), ..Member::default() });
+        let member = Member { name: name.to_owned(), topics: topics.to_vec(), ..Member::default() };
+        self.members.insert(self.members_ever, member);
         self.members_ever
+    }
+
+    /// The session of every member of this name expires; [`Group::balance`] must follow.
+    pub(super) fn expire(&mut self, name: &str) {
+        for member in self.members.values_mut().filter(|member| member.name == name) {
+            member.is_expired = true;
+            member.target.clear();
+            member.lost.append(&mut member.owned);
+        }
+    }
+
+    /// Lets an expired member in again once it has released what it lost. True if it was: [`Group::balance`] must follow.
+    pub(super) fn rejoin(&mut self, id: MemberId) -> bool {
+        let waits = |member: &&mut Member| member.is_expired && member.lost.is_empty() && !member.is_answering;
+        let Some(member) = self.members.get_mut(&id).filter(waits) else { return false };
+        member.is_expired = false;
+        true
     }
 
     /// Removes a member with all it owns; [`Group::balance`] must follow.
@@ -46,11 +71,11 @@ impl Group {
     /// Decides anew who should own what: evenly, moving as little as possible. `partitions_of` counts a topic's partitions.
     pub(super) fn balance(&mut self, partitions_of: impl Fn(&str) -> i32) {
         let mut unowned = self.subscribed(partitions_of);
-        let (share, remainder) = match self.members.len() {
+        let mut richest_first: Vec<MemberId> = self.live().map(|(id, _)| *id).collect();
+        let (share, remainder) = match richest_first.len() {
             0 => return,
             members => (unowned.len() / members, unowned.len() % members),
         };
-        let mut richest_first: Vec<MemberId> = self.members.keys().copied().collect();
         richest_first.sort_by_key(|id| std::cmp::Reverse(self.members.get(id).map_or(0, |member| member.owned.len())));
         for (rank, id) in richest_first.iter().enumerate() {
             let quota = share + usize::from(rank < remainder);
@@ -59,15 +84,19 @@ impl Group {
             unowned.retain(|partition| !member.target.contains(partition));
         }
         for partition in unowned {
-            let takers = self.members.values_mut().filter(|member| member.reads(&partition));
+            let takers = self.members.values_mut().filter(|member| !member.is_expired && member.reads(&partition));
             if let Some(poorest) = takers.min_by_key(|member| member.target.len()) {
                 poorest.target.insert(partition);
             }
         }
     }
 
+    fn live(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.members.iter().filter(|(_, member)| !member.is_expired)
+    }
+
     fn subscribed(&self, partitions_of: impl Fn(&str) -> i32) -> BTreeSet<Partition> {
-        let topics: BTreeSet<&String> = self.members.values().flat_map(|member| &member.topics).collect();
+        let topics: BTreeSet<&String> = self.live().flat_map(|(_, member)| &member.topics).collect();
         let partitions = topics.into_iter().flat_map(|topic| {
             let name: Arc<str> = topic.as_str().into();
             (0..partitions_of(topic)).map(move |number| Partition { topic: Arc::clone(&name), number })
@@ -77,7 +106,12 @@ impl Group {
 
     /// The next thing the member must be told, if any.
     pub(super) fn next_change(&mut self, id: MemberId) -> Option<Rebalance> {
-        if self.members.get(&id).is_none_or(|member| member.is_answering || member.owned == member.target) {
+        let member = self.members.get_mut(&id).filter(|member| !member.is_answering)?;
+        if !member.lost.is_empty() {
+            member.is_answering = true;
+            return Some(Rebalance::Lost(member.lost.iter().cloned().collect()));
+        }
+        if member.owned == member.target {
             return None;
         }
         let others = self.members.iter().filter(|(other, _)| **other != id);
@@ -110,11 +144,17 @@ impl Group {
         if let Some(member) = self.members.get_mut(&id) {
             member.is_answering = false;
             member.owned.retain(|owned| !partitions.contains(owned));
+            member.lost.retain(|lost| !partitions.contains(lost));
         }
     }
 
     pub(super) fn owns(&self, id: MemberId, partition: &Partition) -> bool {
         self.members.get(&id).is_some_and(|member| member.owned.contains(partition))
+    }
+
+    /// True if the member owns the partition, or did and has not been told that it lost it.
+    pub(super) fn was_given(&self, id: MemberId, partition: &Partition) -> bool {
+        self.owns(id, partition) || self.members.get(&id).is_some_and(|member| member.lost.contains(partition))
     }
 
     pub(super) fn commit(&mut self, partition: Partition, offset: i64) {
@@ -162,10 +202,10 @@ mod tests {
     fn members_share_evenly_as_they_come_and_go() {
         let mut group = Group::default();
         let topics = ["t".to_owned()];
-        let first = group.join(&topics);
+        let first = group.join("first", &topics);
         group.balance(|_| 5);
         assert_eq!(settle(&mut group, &[first]), [5]);
-        let second = group.join(&topics);
+        let second = group.join("second", &topics);
         group.balance(|_| 5);
         assert_eq!(settle(&mut group, &[first, second]), [3, 2]);
         group.leave(first);
@@ -177,15 +217,33 @@ mod tests {
     fn nothing_is_assigned_before_its_owner_gave_it_up() {
         let mut group = Group::default();
         let topics = ["t".to_owned()];
-        let first = group.join(&topics);
+        let first = group.join("first", &topics);
         group.balance(|_| 2);
         settle(&mut group, &[first]);
-        let second = group.join(&topics);
+        let second = group.join("second", &topics);
         group.balance(|_| 2);
         assert_eq!(group.next_change(second), None);
         let Some(Rebalance::Revoked(surplus)) = group.next_change(first) else { panic!("nothing was revoked") };
         assert_eq!(group.next_change(second), None);
         group.released(first, &surplus);
         assert_eq!(group.next_change(second), Some(Rebalance::Assigned(surplus)));
+    }
+
+    #[test]
+    fn a_member_that_expires_while_it_answers_still_loses_everything() {
+        let mut group = Group::default();
+        let first = group.join("first", &["t".to_owned()]);
+        group.balance(|_| 2);
+        let Some(Rebalance::Assigned(taken)) = group.next_change(first) else { panic!("nothing was assigned") };
+        group.expire("first");
+        group.balance(|_| 2);
+        assert!(!group.rejoin(first), "it does not know yet");
+        assert!(taken.iter().all(|partition| group.was_given(first, partition) && !group.owns(first, partition)));
+        group.assigned(first);
+        assert_eq!(group.next_change(first), Some(Rebalance::Lost(taken.clone())));
+        group.released(first, &taken);
+        assert!(group.rejoin(first));
+        group.balance(|_| 2);
+        assert_eq!(group.next_change(first), Some(Rebalance::Assigned(taken)));
     }
 }

@@ -86,7 +86,7 @@ impl EmbeddedSession {
             state.describe(topic).ok_or_else(|| LogError::UnknownTopic { topic: topic.clone() })?;
         }
         let epoch = state.next_epoch(transactional_id);
-        let member = state.group(group).join(topics);
+        let member = state.group(group).join(transactional_id, topics);
         state.balance_groups();
         drop(state);
         shared.notify();
@@ -138,6 +138,10 @@ impl Session for EmbeddedSession {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         loop {
+            if state.group(&self.group).rejoin(self.member) {
+                state.balance_groups();
+                shared.notify();
+            }
             if let Some(change) = state.group(&self.group).next_change(self.member) {
                 self.owes_answer = true;
                 return Ok(Some(change));
@@ -156,7 +160,7 @@ impl Session for EmbeddedSession {
     fn assign(&mut self, positions: &[Position]) -> Result<(), LogError> {
         let mut state = self.shared.lock();
         for Position { partition, offset } in positions {
-            if !state.group(&self.group).owns(self.member, partition) {
+            if !state.group(&self.group).was_given(self.member, partition) {
                 return Err(not_assigned(partition));
             }
             self.cursors.insert(partition.clone(), Cursor { offset: *offset, is_paused: false });

@@ -193,6 +193,14 @@ impl State {
         }
     }
 
+    /// The sessions of this transactional id have not been heard of for too long.
+    pub(super) fn expire(&mut self, transactional_id: &str) {
+        for group in self.groups.values_mut() {
+            group.expire(transactional_id);
+        }
+        self.balance_groups();
+    }
+
     /// Opens the next epoch of a transactional id; sessions of earlier ones are fenced.
     pub(super) fn next_epoch(&mut self, transactional_id: &str) -> u64 {
         let epoch = self.epochs.entry(transactional_id.to_owned()).or_default();
