@@ -311,9 +311,13 @@ impl Shard {
         }
     }
 
-    /// Forgets verdicts of inhibiting rules on moments that every pipeline has left behind.
+    /// Forgets verdicts of inhibiting rules on moments that every pipeline that can be silenced has left behind. One that
+    /// has not closed a window yet may still ask about any moment.
     fn forget_verdicts(&mut self) {
-        let Some(horizon) = self.closed_through() else { return };
+        let listens = |(compiled, _): &(&Compiled, &PipelineShard)| !compiled.waits_for.is_empty();
+        let listeners = self.set.pipelines().iter().zip(&self.pipelines).filter(listens);
+        let horizon = listeners.map(|(_, listener)| listener.windows.closed_through()).min();
+        let Some(horizon) = horizon.flatten() else { return };
         for series in self.inhibiting.values_mut() {
             for verdicts in series.values_mut() {
                 let passed = verdicts.iter().filter(|(since, _)| *since <= horizon).count();
