@@ -56,6 +56,8 @@ pub struct Intake {
     rejected: Vec<DeadLetter>,
     last_commit: Instant,
     ends_known: Option<Instant>,
+    /// The definitions of the pipelines stand in the log before their first partial.
+    has_defined: bool,
 }
 
 /// One input topic: its decoder and the pipelines that read it.
@@ -99,6 +101,7 @@ impl Intake {
             rejected: Vec::new(),
             last_commit: Instant::now(),
             ends_known: None,
+            has_defined: false,
         })
     }
 
@@ -211,6 +214,7 @@ impl Intake {
         self.send_heartbeats(session)?;
         let offsets = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read));
         session.commit(&offsets.collect::<Vec<_>>())?;
+        self.has_defined = true;
         for intake in self.partitions.values_mut() {
             intake.committed = intake.read;
         }
@@ -249,6 +253,10 @@ impl Intake {
 
     fn send_partials(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         let topic = self.runtime.topics.partials();
+        if !self.has_defined {
+            let is_input = |source: &Source| matches!(source, Source::Logs | Source::Metrics);
+            super::send_definitions(session, &topic, &self.runtime.set, is_input, self.runtime.partitions)?;
+        }
         for table in &mut self.tables {
             table.aggregate()?;
             for aggregator in &mut table.aggregators {
