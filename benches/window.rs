@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
-use maturion::model::pipeline::{Pipeline, Source};
+use maturion::model::pipeline::{Limits, Pipeline, Source};
 use maturion::window::aggregator::Aggregator;
 use maturion::window::clock::{Heartbeat, SourceClock};
 use maturion::window::open::OpenWindows;
@@ -36,6 +36,7 @@ fn plan(sql: &str) -> Arc<WindowPlan> {
         sql_file: "bench.sql".to_owned(),
         series: vec!["organisation_id".to_owned(), "module".to_owned()],
         lateness: 0,
+        limits: Limits::default(),
         rules: Vec::new(),
     };
     match WindowPlan::new(&pipeline, None) {

@@ -35,8 +35,10 @@ mod baseline;
 mod evidence;
 mod exact;
 mod judge;
+mod overflow;
 mod rule;
 mod state;
+mod withdraw;
 
 #[cfg(test)]
 mod golden;
@@ -44,7 +46,8 @@ mod golden;
 mod tests;
 
 pub use baseline::{MAGNITUDE_MAX, MEMORY_WINDOWS, SEED_WINDOWS};
-pub use state::{FORGET_AFTER_US, SeriesState};
+pub use overflow::SERIES_LIMIT;
+pub use state::{FORGET_AFTER_US, SeriesState, StateError};
 
 use thiserror::Error;
 
@@ -89,8 +92,11 @@ pub struct Detector {
     /// Measure, its column and the estimator: what each series learns.
     baselines: Vec<(String, usize, Kind)>,
     columns: Vec<String>,
+    /// For each of `baselines` what its measure is computed from.
+    versions: Vec<String>,
     slide: Micros,
     evidence: Evidence,
+    pipeline: String,
 }
 
 impl Detector {
@@ -103,15 +109,24 @@ impl Detector {
             rules: Vec::new(),
             baselines: Vec::new(),
             columns: Vec::new(),
+            versions: Vec::new(),
             slide,
             evidence: Evidence::new(&pipeline.sql),
+            pipeline: pipeline.name.clone(),
         };
         for rule in &pipeline.rules {
             detector.add(pipeline, rule)?;
         }
+        detector.versions = vec![String::new(); detector.baselines.len()];
         // A rule must have spoken before those that it silences.
         detector.rules.sort_by_key(|rule| rule.rule.inhibits.is_empty());
         Ok(detector)
+    }
+
+    /// With what `version` says each measure is computed from: what was learnt of something else is not used.
+    pub fn with_measures(mut self, version: impl Fn(&str) -> String) -> Self {
+        self.versions = self.baselines.iter().map(|(measure, _, _)| version(measure)).collect();
+        self
     }
 
     fn add(&mut self, pipeline: &Pipeline, rule: &Rule) -> Result<(), DetectError> {
@@ -165,8 +180,7 @@ impl Detector {
         out: &mut Vec<Detection>,
     ) -> bool {
         let was_idle = state.is_idle();
-        let is_rule = |name: &str| self.rules.iter().any(|rule| rule.rule.name == name);
-        state.retain(|measure, kind| self.learns(measure, kind), is_rule);
+        self.withdraw(state, seen.series, (seen.window_start, seen.window_end), out);
         for rule in &self.rules {
             if let Some(reading) = rule.read(state, seen) {
                 let silenced = silenced(rule, state, inhibited);
@@ -187,7 +201,7 @@ impl Detector {
         window: (Micros, Micros),
         out: &mut Vec<Detection>,
     ) -> bool {
-        let mut is_changed = false;
+        let mut is_changed = self.withdraw(state, series, window, out);
         for rule in self.rules.iter().filter(|rule| rule.is_fingerprint()) {
             let Some(rule_state) = state.rules.get_mut(&rule.rule.name).filter(|state| state.onset <= window.0) else {
                 continue;
@@ -305,7 +319,7 @@ impl Detector {
 
     /// Learns the window in every baseline whose measure is in no rule's incident, if it has the samples that its rules ask for.
     fn learn(&self, state: &mut SeriesState, seen: &Observation<'_>) {
-        for (measure, column, kind) in &self.baselines {
+        for ((measure, column, kind), version) in self.baselines.iter().zip(&self.versions) {
             let Some(value) = number(seen, *column) else { continue };
             let bars = |rule: &CompiledRule| {
                 rule.measure == *column
@@ -313,7 +327,7 @@ impl Detector {
                         || (rule.baseline == Some(*kind) && !rule.has_enough_samples(seen)))
             };
             if !self.rules.iter().any(bars) {
-                state.learn(measure, *kind, value);
+                state.learn(measure, version, *kind, value);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::detect::{DetectError, Detector};
-use crate::model::pipeline::{Evaluate, Pipeline, RuleName, Source};
+use crate::model::pipeline::{Definition, Evaluate, Limits, Pipeline, RuleName, Source};
 use crate::window::plan::{PlanError, WindowPlan};
 
 pub mod shard;
@@ -26,14 +26,22 @@ pub enum CompileError {
     Detect(#[from] DetectError),
     #[error("the pipelines {0} read each other's windows in a circle, so none of them can come first")]
     Circle(String),
+    #[error(
+        "version {version} of pipeline `{pipeline}` was computed by another program, whose partials this one cannot read"
+    )]
+    OtherProgram { pipeline: String, version: String },
 }
 
-/// One pipeline, ready to run.
-#[derive(Debug)]
+/// One version of a pipeline, ready to run.
+#[derive(Clone, Debug)]
 pub struct Compiled {
     pub pipeline: Pipeline,
     pub plan: Arc<WindowPlan>,
     pub detector: Detector,
+    /// Watches the overflow series.
+    pub overflow: Detector,
+    /// False for a version that another process computes, or an earlier one did: its windows are only finished here.
+    pub is_current: bool,
     /// Has a rule that looks at open windows.
     pub is_continuous: bool,
     /// The pipelines that read this one's windows, as places in the set.
@@ -44,8 +52,8 @@ pub struct Compiled {
     pub is_awaited: bool,
 }
 
-/// All pipelines of an installation, planned, upstream before downstream.
-#[derive(Debug)]
+/// All pipelines of an installation, planned, upstream before downstream; other versions of them after that.
+#[derive(Clone, Debug)]
 pub struct PipelineSet {
     pipelines: Vec<Compiled>,
     /// For each rule that others of another pipeline silence: those.
@@ -67,36 +75,72 @@ impl PipelineSet {
                 Source::Logs | Source::Metrics => None,
             };
             let plan = Arc::new(WindowPlan::new(&pipeline, upstream.map(|upstream| upstream.plan.as_ref()))?);
-            let detector = Detector::new(&pipeline, plan.panes.slide)?;
-            let is_continuous = pipeline.rules.iter().any(|rule| rule.evaluate == Evaluate::Continuous);
-            compiled.push(Compiled {
-                pipeline,
-                plan,
-                detector,
-                is_continuous,
-                readers: Vec::new(),
-                waits_for: Vec::new(),
-                is_awaited: false,
-            });
+            compiled.push(Compiled::new(pipeline, plan)?);
         }
         let mut set = Self { pipelines: compiled, inhibitors: BTreeMap::new() };
         set.connect();
         Ok(set)
     }
 
-    /// The pipelines, upstream before downstream.
+    /// This set and one more version of a pipeline. Its windows are finished and judged by the rules of this set.
+    pub fn with_version(&self, definition: &Definition) -> Result<Self, CompileError> {
+        let current = self.place(&definition.pipeline).map(|place| &self.pipelines[place]);
+        let (pipeline, plan) = plan(definition)?;
+        if plan.version != definition.version {
+            let (pipeline, version) = (definition.pipeline.clone(), definition.version.clone());
+            return Err(CompileError::OtherProgram { pipeline, version });
+        }
+        let limits = current.map_or_else(Limits::default, |current| current.pipeline.limits);
+        let rules = current.map_or_else(Vec::new, |current| current.pipeline.rules.clone());
+        let version = Compiled::new(Pipeline { limits, rules, ..pipeline }, Arc::new(plan))?;
+        let mut set = self.clone();
+        set.pipelines.push(Compiled {
+            is_current: false,
+            is_continuous: false,
+            readers: current.map_or_else(Vec::new, |current| current.readers.clone()),
+            waits_for: current.map_or_else(Vec::new, |current| current.waits_for.clone()),
+            ..version
+        });
+        Ok(set)
+    }
+
+    /// What a pipeline of the set computes.
+    pub fn definition(&self, place: usize) -> Definition {
+        let Compiled { pipeline, plan, .. } = &self.pipelines[place];
+        let upstream = match &pipeline.source {
+            Source::Windows(name) => self.place(name).map(|upstream| Box::new(self.definition(upstream))),
+            Source::Logs | Source::Metrics => None,
+        };
+        Definition {
+            pipeline: pipeline.name.clone(),
+            version: plan.version.clone(),
+            source: pipeline.source.clone(),
+            sql: pipeline.sql.clone(),
+            series: pipeline.series.clone(),
+            lateness: pipeline.lateness,
+            upstream,
+        }
+    }
+
+    /// The pipelines, upstream before downstream, then other versions of them.
     pub fn pipelines(&self) -> &[Compiled] {
         &self.pipelines
     }
 
     /// The pipelines that read this source.
     pub fn reading<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Compiled> {
-        self.pipelines.iter().filter(move |compiled| compiled.pipeline.source == *source)
+        self.pipelines.iter().filter(move |compiled| compiled.is_current && compiled.pipeline.source == *source)
     }
 
-    /// The place of a pipeline in the set.
+    /// The place of a pipeline in the set, in its current version.
     pub fn place(&self, name: &str) -> Option<usize> {
-        self.pipelines.iter().position(|compiled| compiled.pipeline.name == name)
+        self.pipelines.iter().position(|compiled| compiled.is_current && compiled.pipeline.name == name)
+    }
+
+    /// The place of one version of a pipeline.
+    pub fn place_of(&self, name: &str, version: &str) -> Option<usize> {
+        let is_it = |compiled: &Compiled| compiled.pipeline.name == name && compiled.plan.version == version;
+        self.pipelines.iter().position(is_it)
     }
 
     /// The rules of other pipelines that silence this one.
@@ -130,6 +174,45 @@ impl PipelineSet {
             }
         }
     }
+}
+
+impl Compiled {
+    fn new(pipeline: Pipeline, plan: Arc<WindowPlan>) -> Result<Self, CompileError> {
+        let detector = Detector::new(&pipeline, plan.panes.slide)?;
+        let detector = detector.with_measures(|measure| plan.measure_version(measure).to_owned());
+        let overflow = Detector::of_overflow(&pipeline, plan.panes.slide)?;
+        let is_continuous = pipeline.rules.iter().any(|rule| rule.evaluate == Evaluate::Continuous);
+        let (readers, waits_for) = (Vec::new(), Vec::new());
+        let is_current = true;
+        Ok(Self {
+            pipeline,
+            plan,
+            detector,
+            overflow,
+            is_current,
+            is_continuous,
+            readers,
+            waits_for,
+            is_awaited: false,
+        })
+    }
+}
+
+/// A definition as a pipeline without rules, planned.
+fn plan(definition: &Definition) -> Result<(Pipeline, WindowPlan), CompileError> {
+    let upstream = definition.upstream.as_deref().map(plan).transpose()?;
+    let pipeline = Pipeline {
+        name: definition.pipeline.clone(),
+        source: definition.source.clone(),
+        sql: definition.sql.clone(),
+        sql_file: format!("version {} of {}", definition.version, definition.pipeline),
+        series: definition.series.clone(),
+        lateness: definition.lateness,
+        limits: Limits::default(),
+        rules: Vec::new(),
+    };
+    let plan = WindowPlan::new(&pipeline, upstream.as_ref().map(|(_, plan)| plan))?;
+    Ok((pipeline, plan))
 }
 
 fn upstream_first(mut waiting: Vec<Pipeline>) -> Result<Vec<Pipeline>, CompileError> {

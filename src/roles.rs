@@ -19,7 +19,9 @@ use datafusion::common::DataFusionError;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::evaluate::PipelineSet;
 use crate::log::{LogError, Outgoing, Session};
+use crate::model::pipeline::Source;
 use crate::serve::status::{RoleState, StatusBoard};
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
@@ -116,6 +118,21 @@ fn send_partial(
             let partition = Some(partition);
             session.send(Outgoing { topic, partition, key, value, headers: &headers, timestamp_ms: None })?;
         }
+    }
+    Ok(())
+}
+
+/// Explains to every partition of the partials what those of these pipelines mean.
+fn send_definitions(
+    session: &mut dyn Session,
+    topic: &str,
+    set: &PipelineSet,
+    is_meant: impl Fn(&Source) -> bool,
+    partitions: i32,
+) -> Result<(), LogError> {
+    let meant = set.pipelines().iter().enumerate().filter(|(_, compiled)| is_meant(&compiled.pipeline.source));
+    for (place, _) in meant {
+        send_control(session, topic, "definition", &set.definition(place), partitions)?;
     }
     Ok(())
 }

@@ -11,18 +11,29 @@ use crate::model::series::{Label, Series};
 #[derive(Clone, Debug)]
 pub(super) struct Evidence {
     select: String,
+    /// Shows how many series there are, instead of the rows of one.
+    counts_series: bool,
 }
 
 impl Evidence {
     pub(super) fn new(sql: &str) -> Self {
         // The line break ends a comment on the statement's last line.
-        Evidence { select: format!("SELECT * FROM (\n{}\n) AS evidence\n", statement(sql)) }
+        Evidence { select: format!("SELECT * FROM (\n{}\n) AS evidence\n", statement(sql)), counts_series: false }
+    }
+
+    /// Evidence of how many series a statement has.
+    pub(super) fn of_series(sql: &str) -> Self {
+        let select = format!("SELECT window_start, count(*) AS series FROM (\n{}\n) AS evidence\n", statement(sql));
+        Evidence { select, counts_series: true }
     }
 
     /// The rows of one series whose windows begin from `first` to `last`, both included.
     pub(super) fn of(&self, series: &Series, first: Micros, last: Micros) -> String {
         let (first, last) = (format_time(first), format_time(last));
         let mut sql = format!("{}WHERE window_start BETWEEN TIMESTAMP '{first}' AND TIMESTAMP '{last}'", self.select);
+        if self.counts_series {
+            return format!("{sql}\nGROUP BY window_start\nORDER BY window_start");
+        }
         for (name, label) in &series.0 {
             sql.push_str(&format!("\n  AND {}", equals(name, label)));
         }

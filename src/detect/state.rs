@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::model::pipeline::{Level, Micros, Severity};
 
@@ -21,7 +22,7 @@ const VERSION: u8 = 1;
 
 /// Everything remembered about one series of one pipeline. `default()` is a series never seen.
 ///
-/// Written and read with serde; reading a newer version's state is an error, so that a downgrade does not lose incidents silently.
+/// Written with serde and read with [`SeriesState::read`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SeriesState {
     version: Version,
@@ -36,6 +37,9 @@ pub struct SeriesState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Learnt {
     measure: String,
+    /// What the measure was computed from, as a short hash; what was learnt of something else is not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    of: String,
     #[serde(flatten)]
     baseline: Baseline,
 }
@@ -67,7 +71,31 @@ impl TryFrom<u8> for Version {
     }
 }
 
+/// State that this program cannot read.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// A downgrade must not lose open incidents.
+    #[error(
+        "it was written by a newer program (version {found}, this one reads {VERSION}); run that program, or a newer one"
+    )]
+    Newer { found: u64 },
+    #[error("it was written by an older program, or is damaged: {0}")]
+    Unreadable(String),
+}
+
 impl SeriesState {
+    /// Reads what was written.
+    pub fn read(bytes: &[u8]) -> Result<Self, StateError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u64,
+        }
+        serde_json::from_slice(bytes).map_err(|error| match serde_json::from_slice::<Head>(bytes) {
+            Ok(head) if head.version > u64::from(VERSION) => StateError::Newer { found: head.version },
+            _ => StateError::Unreadable(error.to_string()),
+        })
+    }
+
     /// True when nothing must be remembered: a tombstone may take the state's place.
     pub fn is_idle(&self) -> bool {
         self.baselines.is_empty() && self.rules.is_empty()
@@ -92,21 +120,30 @@ impl SeriesState {
         self.baselines.iter().find(|learnt| learnt.is(measure, kind)).map(|learnt| &learnt.baseline)
     }
 
-    pub(super) fn learn(&mut self, measure: &str, kind: Kind, value: f64) {
+    pub(super) fn learn(&mut self, measure: &str, of: &str, kind: Kind, value: f64) {
         match self.baselines.iter_mut().find(|learnt| learnt.is(measure, kind)) {
             Some(learnt) => learnt.baseline.learn(value),
             None => {
                 let mut baseline = Baseline::new(kind);
                 baseline.learn(value);
-                self.baselines.push(Learnt { measure: measure.to_owned(), baseline });
+                self.baselines.push(Learnt { measure: measure.to_owned(), of: of.to_owned(), baseline });
             }
         }
     }
 
-    /// Drops what the pipeline no longer has: its baselines and rules, of which nobody could speak any more.
-    pub(super) fn retain(&mut self, is_baseline: impl Fn(&str, Kind) -> bool, is_rule: impl Fn(&str) -> bool) {
-        self.baselines.retain(|learnt| is_baseline(&learnt.measure, learnt.baseline.kind()));
-        self.rules.retain(|name, _| is_rule(name));
+    /// Drops what the pipeline no longer has: its baselines and rules. Returns the rules that had an open detection.
+    pub(super) fn retain(
+        &mut self,
+        is_baseline: impl Fn(&str, &str, Kind) -> bool,
+        is_rule: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, RuleState> {
+        self.baselines.retain(|learnt| is_baseline(&learnt.measure, &learnt.of, learnt.baseline.kind()));
+        if self.rules.keys().all(|name| is_rule(name)) {
+            return BTreeMap::new();
+        }
+        let (kept, removed) = std::mem::take(&mut self.rules).into_iter().partition(|(name, _)| is_rule(name));
+        self.rules = kept;
+        removed
     }
 
     pub(super) fn row_seen(&mut self, window_end: Micros) {

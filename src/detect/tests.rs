@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::detection::Change;
-use crate::model::pipeline::{Direction, Evaluate, Remedy, Scope, Severity, Source};
+use crate::model::pipeline::{Direction, Evaluate, Limits, Remedy, Scope, Severity, Source};
 use crate::model::series::Label;
 
 pub(super) const MINUTE: Micros = 60_000_000;
@@ -42,6 +42,7 @@ pub(super) fn pipeline(rules: Vec<Rule>) -> Pipeline {
         sql_file: "latency.sql".into(),
         series: vec!["organisation_id".into(), "module".into()],
         lateness: 30_000_000,
+        limits: Limits::default(),
         rules,
     }
 }

@@ -1,39 +1,43 @@
 //! One partition of stage two.
 //!
 //! ```text
+//!  definition ▶ versions of pipelines
 //!  partial ───▶ open windows ──┐
 //!  heartbeat ─▶ clocks ────────┴─▶ closed window ─▶ detector ─▶ detections, series state
 //!  inhibition ▶ silenced series ────────────────────▶│      └─▶ inhibitions, partials of pipelines that read windows
 //! ```
 //!
 //! A [`Shard`] is a function of its messages in their order. Everything it remembers is either in [`ShardProgress`], in
-//! a series' state, in a pane's snapshot, or in partials from [`Shard::replay_from`] on.
+//! a series' state, in a pane's snapshot, in a definition, or in partials from [`Shard::replay_from`] on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Compiled, PipelineSet, windows_source};
-use crate::detect::SeriesState;
-use crate::model::pipeline::{Micros, RuleName, Severity, Source};
+use crate::detect::{SeriesState, StateError};
+use crate::model::pipeline::{Micros, Source};
 use crate::model::series::Series;
 use crate::window::aggregator::Aggregator;
 use crate::window::clock::{Heartbeat, SourceClock};
 use crate::window::open::{OpenWindows, PaneSnapshot, WindowRows};
-use crate::window::partial::{self, Inhibition, Message, PartialError};
+use crate::window::partial::{self, Message, PartialError};
+use progress::{PipelineProgress, share};
+use verdicts::Verdicts;
+use versions::Versions;
 
 mod judge;
 mod outputs;
+mod progress;
+mod verdicts;
+mod versions;
 
-pub use outputs::{OpenDetection, Outputs, PipelineReport};
-
-/// Firing series of inhibiting rules that a shard remembers; beyond it further ones silence nobody, which errs on the
-/// side of saying too much.
-const INHIBITING_SERIES_MAX: usize = 10_000;
+pub use outputs::{ClosedRow, OpenDetection, Outputs, PipelineReport};
+pub use progress::ShardProgress;
+pub use versions::VERSIONS_MAX;
 
 /// How long the sight of an open window waits before a rule judges it that another pipeline's rule can silence, in
 /// recorded wall time: so that the wider verdict on the same records, made in another partition, comes first.
@@ -47,29 +51,10 @@ pub enum ShardError {
     #[error(transparent)]
     Partial(#[from] PartialError),
     #[error("the state of a series of `{pipeline}` cannot be written: {reason}")]
-    State { pipeline: String, reason: String },
+    Write { pipeline: String, reason: String },
+    #[error("the state of a series of `{pipeline}` cannot be used: {source}")]
+    State { pipeline: String, source: StateError },
 }
-
-/// What a shard must remember besides series and panes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ShardProgress {
-    clocks: BTreeMap<String, SourceClock>,
-    pipelines: BTreeMap<String, PipelineProgress>,
-    inhibiting: Vec<(RuleName, Vec<(Series, Verdicts)>)>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct PipelineProgress {
-    version: String,
-    closed_through: Option<Micros>,
-    watched_since: Option<Micros>,
-    late_rows: u64,
-    foreign_messages: u64,
-}
-
-/// What an inhibiting rule said of a series: from the end of a window on, this severity, or nothing any more. A shard
-/// that catches up hears several verdicts at once and must know which of them a window stands under.
-type Verdicts = Vec<(Micros, Option<Severity>)>;
 
 /// One partition of stage two, for all pipelines.
 pub struct Shard {
@@ -78,15 +63,21 @@ pub struct Shard {
     partitions: i32,
     idle_after: Micros,
     clocks: BTreeMap<String, SourceClock>,
+    /// As many as the set has pipelines, in their order.
     pipelines: Vec<PipelineShard>,
-    inhibiting: BTreeMap<RuleName, BTreeMap<Series, Verdicts>>,
+    versions: Versions,
+    verdicts: Verdicts,
     /// The latest wall time that a heartbeat recorded.
     wall: Micros,
+    /// Rows of partials that nobody here could read.
+    unreadable_rows: u64,
 }
 
 struct PipelineShard {
     windows: OpenWindows,
     series: BTreeMap<Series, SeriesState>,
+    /// Series that the rules may remember something of; further ones are not watched.
+    series_max: usize,
     progress: PipelineProgress,
     /// For pipelines that read windows: their stage one.
     aggregator: Option<Aggregator>,
@@ -104,33 +95,25 @@ impl Shard {
         idle_after: Micros,
         progress: ShardProgress,
     ) -> Result<Self, ShardError> {
-        let pipelines = set.pipelines().iter().map(|compiled| {
-            let known = progress.pipelines.get(&compiled.pipeline.name).cloned().unwrap_or_default();
-            PipelineShard::new(compiled, known)
-        });
-        let inhibiting = progress.inhibiting.into_iter().map(|(rule, series)| (rule, series.into_iter().collect()));
-        Ok(Self {
+        let mut shard = Self {
+            set: Arc::clone(set),
             number,
             partitions,
             idle_after,
-            clocks: progress.clocks,
-            pipelines: pipelines.collect::<Result<_, _>>()?,
-            inhibiting: inhibiting.collect(),
+            clocks: BTreeMap::new(),
+            pipelines: Vec::new(),
+            versions: Versions::default(),
+            verdicts: Verdicts::default(),
             wall: 0,
-            set: Arc::clone(set),
-        })
+            unreadable_rows: 0,
+        };
+        shard.resume(progress)?;
+        Ok(shard)
     }
 
-    /// What must be remembered besides series and panes.
-    pub fn progress(&self) -> ShardProgress {
-        let names = self.set.pipelines().iter().map(|compiled| compiled.pipeline.name.clone());
-        let pipelines = names.zip(&self.pipelines).map(|(name, shard)| {
-            let closed_through = shard.windows.closed_through();
-            (name, PipelineProgress { closed_through, ..shard.progress.clone() })
-        });
-        let inhibiting =
-            self.inhibiting.iter().map(|(rule, series)| (rule.clone(), series.clone().into_iter().collect()));
-        ShardProgress { clocks: self.clocks.clone(), pipelines: pipelines.collect(), inhibiting: inhibiting.collect() }
+    /// The versions of pipelines that this shard computes or finishes.
+    pub fn set(&self) -> &Arc<PipelineSet> {
+        &self.set
     }
 
     /// The offset from which partials must be read again after a restart, if any must.
@@ -138,33 +121,41 @@ impl Shard {
         self.pipelines.iter().filter_map(|pipeline| pipeline.windows.replay_from()).min()
     }
 
-    /// Puts the written state of a series back. A pipeline that is gone is ignored.
-    pub fn restore_series(&mut self, pipeline: &str, series: Series, state: &[u8]) -> Result<(), ShardError> {
-        let Some(place) = self.set.place(pipeline) else { return Ok(()) };
-        let state = serde_json::from_slice(state)
-            .map_err(|error| ShardError::State { pipeline: pipeline.to_owned(), reason: error.to_string() })?;
-        self.pipelines[place].series.insert(series, state);
-        Ok(())
+    /// Puts the written state of a series back. State that this program cannot read is left out, and the series begins
+    /// anew: then the answer is false. State of a newer program is an error.
+    pub fn restore_series(&mut self, pipeline: &str, series: Series, state: &[u8]) -> Result<bool, ShardError> {
+        let state = match SeriesState::read(state) {
+            Ok(state) => state,
+            Err(StateError::Unreadable(_)) => return Ok(false),
+            Err(source) => return Err(ShardError::State { pipeline: pipeline.to_owned(), source }),
+        };
+        match self.set.place(pipeline).filter(|place| self.set.pipelines()[*place].plan.names(&series)) {
+            Some(place) => drop(self.pipelines[place].series.insert(series, state)),
+            None => self.versions.keep_orphan(pipeline, series, state),
+        }
+        Ok(true)
     }
 
-    /// Puts a written pane back. One of another version of the pipeline is ignored.
-    pub fn restore_pane(&mut self, pipeline: &str, version: &str, pane: PaneSnapshot) -> Result<(), ShardError> {
-        let Some(place) = self.set.place(pipeline) else { return Ok(()) };
-        let compiled = &self.set.pipelines()[place];
-        if compiled.plan.version == version {
-            self.pipelines[place].windows.restore(pane).map_err(|source| compute(compiled, source))?;
-        }
-        Ok(())
+    /// Puts a written pane of the pipeline at `place` back.
+    pub fn restore_pane(&mut self, place: usize, pane: PaneSnapshot) -> Result<(), ShardError> {
+        self.pipelines[place].windows.restore(pane).map_err(|source| compute(&self.set.pipelines()[place], source))
     }
 
     /// Reads a message again that was taken before the restart: open windows are rebuilt, nothing is evaluated.
     pub fn replay(&mut self, offset: i64, message: Message) -> Result<(), ShardError> {
-        if let Message::Partial { pipeline, version, bytes } = message
-            && let Some((place, partial)) = self.decode(&pipeline, &version, &bytes)?
-        {
-            self.merge(place, offset, &partial)?;
+        match message {
+            Message::Partial { pipeline, version, bytes } => {
+                if let Some((place, partial)) = self.decode(&pipeline, &version, &bytes)? {
+                    self.merge(place, offset, &partial)?;
+                }
+                Ok(())
+            }
+            Message::Definition(definition) => {
+                self.versions.learn(definition);
+                Ok(())
+            }
+            Message::Heartbeats(_) | Message::Inhibition(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes the next message in.
@@ -176,42 +167,75 @@ impl Shard {
                     self.clocks.entry(beat.source.clone()).or_default().observe(&beat);
                 }
             }
-            Message::Inhibition(inhibition) => self.inhibit(inhibition),
+            Message::Inhibition(inhibition) => self.verdicts.take(inhibition),
+            Message::Definition(definition) => self.versions.hear(definition),
             Message::Partial { pipeline, version, bytes } => match self.decode(&pipeline, &version, &bytes)? {
                 Some((place, partial)) => {
-                    self.pipelines[place].progress.late_rows += self.merge(place, offset, &partial)?
+                    let late = self.merge(place, offset, &partial)?;
+                    let progress = &mut self.pipelines[place].progress;
+                    progress.late_rows += late;
+                    progress.seen_at = self.wall;
                 }
-                None => {
-                    if let Some(place) = self.set.place(&pipeline) {
-                        self.pipelines[place].progress.foreign_messages += 1;
-                    }
-                }
+                None => self.give_up(&pipeline, &bytes),
             },
         }
         Ok(())
     }
 
-    /// Closes every window that can be closed, and evaluates it.
-    pub fn advance(&mut self, out: &mut Outputs) -> Result<(), ShardError> {
-        let set = Arc::clone(&self.set);
+    /// True if more windows are open than the limits allow, so that [`Shard::advance`] should come before more messages.
+    pub fn is_overfull(&self) -> bool {
+        self.pipelines.iter().any(|pipeline| pipeline.windows.overdue().is_some())
+    }
+
+    /// Closes every window that can be closed, and evaluates it. True if it stopped because `out` is full: write it, and
+    /// call again.
+    pub fn advance(&mut self, out: &mut Outputs) -> Result<bool, ShardError> {
         for clock in self.clocks.values_mut() {
             clock.advance(self.idle_after);
         }
-        for (place, compiled) in set.pipelines().iter().enumerate() {
-            let Some(watermark) = self.watermark(compiled) else { continue };
+        out.learnt.append(&mut self.versions.take_news());
+        let set = Arc::clone(&self.set);
+        let mut is_full = false;
+        for place in self.closing_order() {
+            let compiled = &set.pipelines()[place];
             let before = self.pipelines[place].windows.closed_through();
-            loop {
-                let closed = self.pipelines[place].windows.close_next(watermark);
-                let Some(window) = closed.map_err(|source| compute(compiled, source))? else { break };
-                self.close(place, compiled, &window, out)?;
-            }
+            is_full |= self.close_windows(place, compiled, out)?;
             let closed = self.pipelines[place].windows.closed_through();
             if compiled.is_awaited && closed > before {
                 out.frontiers.extend(closed.map(|closed| self.frontier(compiled, closed)));
             }
         }
-        self.forget_verdicts();
-        self.finish_readers(&set, out)
+        if let Some(horizon) = self.left_behind() {
+            self.verdicts.forget(horizon);
+        }
+        self.retire(out)?;
+        self.finish_readers(&set, out)?;
+        Ok(is_full)
+    }
+
+    /// Other versions come first: their windows are older, and the rules remember the same series.
+    fn closing_order(&self) -> impl Iterator<Item = usize> + use<> {
+        let current = self.set.pipelines().iter().filter(|compiled| compiled.is_current).count();
+        (current..self.pipelines.len()).chain(0..current)
+    }
+
+    /// Closes the windows of one pipeline that are due; true if `out` is full.
+    fn close_windows(&mut self, place: usize, compiled: &Compiled, out: &mut Outputs) -> Result<bool, ShardError> {
+        if !self.is_rebuilt(place, compiled) {
+            return Ok(false);
+        }
+        let watermark = self.watermark(compiled);
+        loop {
+            if out.is_full() {
+                return Ok(true);
+            }
+            let windows = &mut self.pipelines[place].windows;
+            let due = watermark.max(windows.overdue());
+            let Some(closed) = due.map(|due| windows.close_next(due)) else { return Ok(false) };
+            let Some(window) = closed.map_err(|source| compute(compiled, source))? else { return Ok(false) };
+            self.pipelines[place].progress.closed_early += u64::from(due > watermark);
+            self.close(place, compiled, &window, out)?;
+        }
     }
 
     /// Shows the open windows to the rules that look at them.
@@ -226,7 +250,8 @@ impl Shard {
             }
             let wall = self.wall;
             for window in pipeline.sight.take_if(|(from, _)| *from <= wall).into_iter().flat_map(|(_, seen)| seen) {
-                if self.pipelines[place].windows.closed_through().is_none_or(|closed| window.end > closed) {
+                let is_open = self.pipelines[place].windows.closed_through().is_none_or(|closed| window.end > closed);
+                if is_open && !self.is_split(place, &window) {
                     self.evaluate(place, compiled, &window, false, out)?;
                 }
             }
@@ -249,101 +274,73 @@ impl Shard {
         self.pipelines.get(place).is_some_and(|pipeline| pipeline.windows.holds(pane))
     }
 
-    /// Each pipeline in numbers.
-    pub fn report(&self) -> Vec<PipelineReport> {
-        let report = |(compiled, shard): (&Compiled, &PipelineShard)| {
-            let (open_panes, oldest_open) = shard.windows.open();
-            PipelineReport {
-                pipeline: compiled.pipeline.name.clone(),
-                late_rows: shard.progress.late_rows,
-                foreign_messages: shard.progress.foreign_messages,
-                open_panes,
-                oldest_open,
-                closed_through: shard.windows.closed_through(),
-                open_detections: shard.series.values().map(|state| state.firing().count()).sum(),
-            }
-        };
-        self.set.pipelines().iter().zip(&self.pipelines).map(report).collect()
-    }
-
-    /// The detections that have not resolved, by pipeline and series.
-    pub fn open_detections(&self) -> impl Iterator<Item = OpenDetection> {
-        let pipelines = self.set.pipelines().iter().zip(&self.pipelines);
-        let series = pipelines
-            .flat_map(|(compiled, shard)| shard.series.iter().map(move |(series, state)| (compiled, series, state)));
-        series.flat_map(|(compiled, series, state)| {
-            state.open().map(|(rule, severity, onset)| OpenDetection {
-                pipeline: compiled.pipeline.name.clone(),
-                rule: rule.to_owned(),
-                series: series.clone(),
-                severity,
-                onset,
-            })
-        })
+    /// The moment that every pipeline that can be silenced has left behind. One that has not closed a window yet may
+    /// still ask about any.
+    fn left_behind(&self) -> Option<Micros> {
+        let listens = |(compiled, _): &(&Compiled, &PipelineShard)| !compiled.waits_for.is_empty();
+        let listeners = self.set.pipelines().iter().zip(&self.pipelines).filter(listens);
+        listeners.map(|(_, listener)| listener.windows.closed_through()).min().flatten()
     }
 
     /// The event time up to which every pipeline that has rows is complete.
     pub fn closed_through(&self) -> Option<Micros> {
-        self.pipelines.iter().filter_map(|pipeline| pipeline.windows.closed_through()).min()
+        let current = self.set.pipelines().iter().zip(&self.pipelines).filter(|(compiled, _)| compiled.is_current);
+        current.filter_map(|(_, pipeline)| pipeline.windows.closed_through()).min()
     }
 
-    fn decode(&self, pipeline: &str, version: &str, bytes: &[u8]) -> Result<Option<(usize, RecordBatch)>, ShardError> {
-        let Some(place) = self.set.place(pipeline) else { return Ok(None) };
+    /// The rows of a partial; `None` if its version is not known here, or cannot be computed by this program.
+    fn decode(
+        &mut self,
+        pipeline: &str,
+        version: &str,
+        bytes: &[u8],
+    ) -> Result<Option<(usize, RecordBatch)>, ShardError> {
+        let Some(place) = self.place_or_admit(pipeline, version)? else { return Ok(None) };
         let plan = &self.set.pipelines()[place].plan;
-        if plan.version != version {
-            return Ok(None);
-        }
         Ok(Some((place, partial::decode(pipeline, &plan.partial_schema(), bytes)?)))
     }
 
     /// Merges a partial; the number of its rows that were late.
     fn merge(&mut self, place: usize, offset: i64, partial: &RecordBatch) -> Result<u64, ShardError> {
-        let merged = self.pipelines[place].windows.merge(offset, partial);
-        let late = merged.map_err(|source| compute(&self.set.pipelines()[place], source))?;
+        let compiled = &self.set.pipelines()[place];
+        let pipeline = &mut self.pipelines[place];
+        pipeline.progress.cover(partial, compiled.plan.panes.pane);
+        let late = pipeline.windows.merge(offset, partial).map_err(|source| compute(compiled, source))?;
         Ok(late.iter().map(|late| late.rows).sum())
     }
 
-    fn inhibit(&mut self, inhibition: Inhibition) {
-        let known = self.inhibiting.values().map(BTreeMap::len).sum::<usize>();
-        let series = self.inhibiting.entry(inhibition.rule).or_default();
-        if known < INHIBITING_SERIES_MAX || series.contains_key(&inhibition.series) {
-            series.entry(inhibition.series).or_default().push((inhibition.since, inhibition.severity));
-        }
-    }
-
-    /// Forgets verdicts of inhibiting rules on moments that every pipeline that can be silenced has left behind. One that
-    /// has not closed a window yet may still ask about any moment.
-    fn forget_verdicts(&mut self) {
-        let listens = |(compiled, _): &(&Compiled, &PipelineShard)| !compiled.waits_for.is_empty();
-        let listeners = self.set.pipelines().iter().zip(&self.pipelines).filter(listens);
-        let horizon = listeners.map(|(_, listener)| listener.windows.closed_through()).min();
-        let Some(horizon) = horizon.flatten() else { return };
-        for series in self.inhibiting.values_mut() {
-            for verdicts in series.values_mut() {
-                let passed = verdicts.iter().filter(|(since, _)| *since <= horizon).count();
-                verdicts.drain(..passed.saturating_sub(1));
+    /// Counts a partial that nobody here can read, so that its rows are late and not nowhere.
+    pub fn give_up(&mut self, pipeline: &str, bytes: &[u8]) {
+        let rows = partial::rows_behind(bytes);
+        match self.set.place(pipeline) {
+            Some(place) => {
+                self.pipelines[place].progress.foreign_messages += 1;
+                self.pipelines[place].progress.late_rows += rows;
             }
-            series.retain(|_, verdicts| !matches!(verdicts.as_slice(), [] | [(_, None)]));
+            None => self.unreadable_rows += rows,
         }
-        self.inhibiting.retain(|_, series| !series.is_empty());
     }
 
     /// How far the windows of a pipeline may close: as far as its source has come, but not past what the pipelines
     /// that silence it have judged.
     fn watermark(&self, compiled: &Compiled) -> Option<Micros> {
-        let reached = |source: &str| self.clocks.get(source).and_then(SourceClock::reached);
-        let mut watermark = match &compiled.pipeline.source {
-            Source::Logs => reached(LOGS_SOURCE)?,
-            Source::Metrics => reached(METRICS_SOURCE)?,
-            Source::Windows(upstream) => reached(&windows_source(upstream))?,
-        };
+        let mut watermark = self.clock_of(&compiled.pipeline.source)?.reached()?;
         for place in &compiled.waits_for {
             let first = &self.set.pipelines()[*place];
             let panes = first.plan.panes;
-            let judged = reached(&windows_source(&first.pipeline.name))?.saturating_add(panes.size - panes.slide);
+            let judged = self.clocks.get(&windows_source(&first.pipeline.name))?.reached()?;
+            let judged = judged.saturating_add(panes.size - panes.slide);
             watermark = watermark.min(judged.saturating_add(compiled.pipeline.lateness));
         }
         Some(watermark)
+    }
+
+    fn clock_of(&self, source: &Source) -> Option<&SourceClock> {
+        match source {
+            Source::Logs => self.clocks.get(LOGS_SOURCE),
+            Source::Metrics => self.clocks.get(METRICS_SOURCE),
+            Source::Windows(upstream) => self.clocks.get(&windows_source(upstream)),
+        }
     }
 
     fn frontier(&self, compiled: &Compiled, closed: Micros) -> Heartbeat {
@@ -378,15 +375,16 @@ pub const LOGS_SOURCE: &str = "logs";
 pub const METRICS_SOURCE: &str = "metrics";
 
 impl PipelineShard {
-    fn new(compiled: &Compiled, known: PipelineProgress) -> Result<Self, ShardError> {
-        let is_same = known.version == compiled.plan.version;
-        let closed_through = known.closed_through.filter(|_| is_same);
-        let is_reader = matches!(compiled.pipeline.source, Source::Windows(_));
+    fn new(compiled: &Compiled, partitions: i32, progress: PipelineProgress) -> Result<Self, ShardError> {
+        let is_reader = compiled.is_current && matches!(compiled.pipeline.source, Source::Windows(_));
         let aggregator = is_reader.then(|| Aggregator::new(&compiled.plan)).transpose();
+        let windows = OpenWindows::new(&compiled.plan, compiled.pipeline.lateness, progress.closed_through);
+        let limits = share(compiled.pipeline.limits, partitions);
         Ok(Self {
-            windows: OpenWindows::new(&compiled.plan, compiled.pipeline.lateness, closed_through),
+            windows: windows.with_limits(limits),
             series: BTreeMap::new(),
-            progress: PipelineProgress { version: compiled.plan.version.clone(), closed_through, ..known },
+            series_max: limits.series,
+            progress,
             aggregator: aggregator.map_err(|source| compute(compiled, source))?,
             sight: None,
         })

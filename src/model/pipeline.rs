@@ -21,7 +21,41 @@ pub struct Pipeline {
     pub series: Vec<String>,
     /// How long a window waits for late rows after its end.
     pub lateness: Micros,
+    pub limits: Limits,
     pub rules: Vec<Rule>,
+}
+
+/// What a pipeline may hold in memory, over all its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Series of one window. Further ones are folded into the overflow series, and the rule `series_limit` says so.
+    /// Each costs a few hundred bytes in every window that is open, and as much again for what its rules remember.
+    pub series: usize,
+    /// Windows open at once, of those that do not overlap. Beyond it the oldest closes although its time has not come:
+    /// what still arrives for it is late. Each costs as much as its series.
+    pub open_windows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { series: 100_000, open_windows: 1_000 }
+    }
+}
+
+/// What a pipeline computes, without its rules. It travels ahead of the partials it explains, so that whoever has another
+/// version of the pipeline's file can finish their windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    pub pipeline: String,
+    /// What the partials made by it carry.
+    pub version: String,
+    pub source: Source,
+    pub sql: String,
+    pub series: Vec<String>,
+    pub lateness: Micros,
+    /// For a pipeline that reads windows: what makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Box<Definition>>,
 }
 
 /// What a pipeline reads.

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// The text labels of the overflow series, which holds every series beyond a pipeline's limit. Its other labels are null.
+pub const OVERFLOW_LABEL: &str = "(overflow)";
+
 /// One label's value. The type is part of the value, so that null is not the empty string and `1` is not `"1"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::document::{DocumentError, Located, Origin, Table, suggestion};
-use crate::model::pipeline::{Micros, Pipeline, Source};
+use crate::model::pipeline::{Limits, Micros, Pipeline, Source};
 
 use super::statement::Statement;
 use super::{PipelineError, Statements, rule};
@@ -28,7 +28,7 @@ pub(super) struct Written {
 /// Reads a pipeline from the text of its file.
 pub(super) fn read(file: &str, text: &str, statements: &dyn Statements) -> Result<Written, PipelineError> {
     let mut table = Table::parse(file, text)?;
-    table.allow_only(&["name", "source", "sql", "series", "lateness", "rule"])?;
+    table.allow_only(&["name", "source", "sql", "series", "lateness", "max_series", "max_open_windows", "rule"])?;
     let name = required(&mut table, "name")?;
     check_name(&name)?;
     let sql = required(&mut table, "sql")?;
@@ -37,6 +37,10 @@ pub(super) fn read(file: &str, text: &str, statements: &dyn Statements) -> Resul
     let (source, source_origin) = source(&mut table, &statement, &sql_file)?;
     let series = series(&mut table, &statement, &sql_file)?;
     let lateness = micros(table.duration("lateness")?, "lateness", DEFAULT_LATENESS)?;
+    let limits = Limits {
+        series: count(&mut table, "max_series", 10_000_000, Limits::default().series)?,
+        open_windows: count(&mut table, "max_open_windows", 100_000, Limits::default().open_windows)?,
+    };
     let columns: Vec<&str> = statement.columns.iter().map(String::as_str).collect();
     let (rules, rule_origins) = table
         .tables("rule")?
@@ -45,7 +49,7 @@ pub(super) fn read(file: &str, text: &str, statements: &dyn Statements) -> Resul
         .collect::<Result<Vec<_>, _>>()?
         .into_iter()
         .unzip();
-    let pipeline = Pipeline { name: name.value, source, sql, sql_file, series, lateness, rules };
+    let pipeline = Pipeline { name: name.value, source, sql, sql_file, series, lateness, limits, rules };
     Ok(Written { pipeline, name: name.origin, source: source_origin, rules: rule_origins })
 }
 
@@ -82,6 +86,17 @@ pub(super) fn micros(
         }
         Some(written) => Ok(written.value.as_micros() as Micros),
         None => Ok(default.as_micros() as Micros),
+    }
+}
+
+/// A limit of at least 1.
+fn count(table: &mut Table, key: &str, most: u64, default: usize) -> Result<usize, DocumentError> {
+    match table.count(key)? {
+        Some(written) if !(1..=most).contains(&written.value) => {
+            Err(written.origin.error(format!("`{key}` must be from 1 to {most}, not {}", written.value)))
+        }
+        Some(written) => Ok(written.value as usize),
+        None => Ok(default),
     }
 }
 

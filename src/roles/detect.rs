@@ -15,15 +15,17 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Runtime, SendError, send_control, send_partial};
+use super::{Runtime, SendError, send_definitions};
 use crate::evaluate::shard::{OpenDetection, Outputs, Shard, ShardError};
-use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Session};
-use crate::model::detection::{Detection, incident_id, label_text};
+use crate::log::{LogError, Partition, Position, Rebalance, Session};
+use crate::model::detection::{incident_id, label_text};
+use crate::model::pipeline::Source;
 use crate::serve::status::{OpenIncident, PipelineReport, Progress, Stage};
 use crate::window::partial::{self, PartialError};
 use restore::PaneKey;
 
 mod restore;
+mod send;
 
 /// Messages taken in by one poll, for all partitions.
 const POLL_MESSAGES_MAX: usize = 2_048;
@@ -45,6 +47,13 @@ pub enum DetectRoleError {
     Encode(#[from] datafusion::common::DataFusionError),
     #[error("state of partition {partition} cannot be read: {reason}")]
     State { partition: i32, reason: String },
+    #[error("state of partition {partition} cannot be written: {reason}")]
+    Write { partition: i32, reason: String },
+    #[error(
+        "state of partition {partition} was written by a newer program (format {found}, this one reads {known}); run that \
+         program, or a newer one"
+    )]
+    Newer { partition: i32, found: u32, known: u32 },
     #[error(
         "partition {partition} was committed at {committed}, but its progress says {progress}: the topics do not belong \
          together; use a new kafka.topic_prefix"
@@ -69,6 +78,8 @@ pub struct Detect {
     last_commit: Duration,
     last_snapshot: Duration,
     last_report: Duration,
+    /// The definitions of the pipelines that read windows stand in the log before their first partial.
+    has_defined: bool,
 }
 
 /// A shard with its place in the log.
@@ -79,6 +90,8 @@ struct OwnedShard {
     committed: i64,
     /// The snapshots of panes that stand in the log, with the number of their pieces.
     panes: BTreeMap<PaneKey, usize>,
+    /// Topic and key of state that was found and cannot be used.
+    strays: Vec<(String, Vec<u8>)>,
     /// Messages were taken since the shard last looked for windows to close.
     is_dirty: bool,
     outputs: Outputs,
@@ -88,7 +101,14 @@ impl Detect {
     /// A worker for all pipelines.
     pub fn new(runtime: Runtime) -> Self {
         let now = runtime.clock.elapsed();
-        Self { runtime, shards: BTreeMap::new(), last_commit: now, last_snapshot: now, last_report: now }
+        Self {
+            runtime,
+            shards: BTreeMap::new(),
+            last_commit: now,
+            last_snapshot: now,
+            last_report: now,
+            has_defined: false,
+        }
     }
 
     /// Works until `stop` is set, then commits and leaves the group.
@@ -115,9 +135,8 @@ impl Detect {
     /// One poll and what follows from it: windows close, a rebalance is answered, a commit is made when one is due.
     pub fn turn(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
         let change = self.take(session)?;
-        for owned in self.shards.values_mut().filter_map(|owned| std::mem::take(&mut owned.is_dirty).then_some(owned)) {
-            owned.shard.look(&mut owned.outputs)?;
-            owned.shard.advance(&mut owned.outputs)?;
+        while self.advance()? {
+            self.commit(session)?;
         }
         match change {
             Some(change) => self.rebalance(session, change),
@@ -135,6 +154,17 @@ impl Detect {
         self.runtime.clock.elapsed().saturating_sub(moment)
     }
 
+    /// Lets every shard that took something do what it can. True if one has to be written before it can go on.
+    fn advance(&mut self) -> Result<bool, DetectRoleError> {
+        let mut is_full = false;
+        for owned in self.shards.values_mut().filter(|owned| owned.is_dirty) {
+            owned.shard.look(&mut owned.outputs)?;
+            owned.is_dirty = owned.shard.advance(&mut owned.outputs)?;
+            is_full |= owned.is_dirty;
+        }
+        Ok(is_full)
+    }
+
     /// Takes what the log has; the first message that cannot be understood stops the worker after the visit.
     fn take(&mut self, session: &mut dyn Session) -> Result<Option<Rebalance>, DetectRoleError> {
         let wait = self.runtime.detect_commit_interval;
@@ -147,6 +177,7 @@ impl Detect {
             let Some(value) = record.value else { return };
             let taken = partial::read_message(&record.headers, value).map_err(DetectRoleError::from);
             let taken = taken.and_then(|message| Ok(owned.shard.take(record.offset, message)?));
+            let taken = taken.and_then(|()| owned.relieve());
             failure = taken.err();
         })?;
         match failure {
@@ -225,9 +256,15 @@ impl Detect {
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
         let with_snapshots = self.since(self.last_snapshot) >= self.runtime.snapshot_interval;
         let runtime = &self.runtime;
+        if !self.has_defined {
+            let reads_windows = |source: &Source| matches!(source, Source::Windows(_));
+            let topic = runtime.topics.partials();
+            send_definitions(session, &topic, &runtime.set, reads_windows, runtime.partitions)?;
+        }
         for (number, owned) in &mut self.shards {
             let outputs = std::mem::take(&mut owned.outputs);
-            send_outputs(runtime, session, *number, &outputs)?;
+            send::outputs(runtime, session, *number, owned.shard.set(), &outputs)?;
+            owned.bury_strays(session, *number)?;
             owned.drop_closed_panes(runtime, session, *number)?;
             if with_snapshots {
                 owned.write_panes(runtime, session, *number)?;
@@ -241,6 +278,7 @@ impl Detect {
         };
         let offsets = self.shards.iter().map(position).collect::<Vec<_>>();
         session.commit(&offsets)?;
+        self.has_defined = true;
         for owned in self.shards.values_mut() {
             owned.committed = owned.next;
         }
@@ -286,6 +324,15 @@ impl Detect {
 }
 
 impl OwnedShard {
+    /// Closes windows before their time if more are open than the limits allow, so that one look at the log cannot
+    /// open any number of them.
+    fn relieve(&mut self) -> Result<(), DetectRoleError> {
+        if self.shard.is_overfull() {
+            self.shard.advance(&mut self.outputs)?;
+        }
+        Ok(())
+    }
+
     /// The first offset of the partials that a restart must read.
     fn replay_from(&self) -> i64 {
         self.shard.replay_from().unwrap_or(self.next).min(self.next)
@@ -302,73 +349,4 @@ fn incident(open: OpenDetection) -> OpenIncident {
         severity: open.severity,
         since_us: open.onset,
     }
-}
-
-fn send_outputs(
-    runtime: &Runtime,
-    session: &mut dyn Session,
-    number: i32,
-    outputs: &Outputs,
-) -> Result<(), DetectRoleError> {
-    let pipelines = runtime.set.pipelines();
-    let partition = Some(number);
-    let topic = runtime.topics.windows();
-    for (_, series, line) in &outputs.windows {
-        let key = serde_json::to_vec(&series.to_json()).unwrap_or_default();
-        let (key, value) = (Some(key.as_slice()), Some(line.as_slice()));
-        session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?;
-    }
-    for detection in &outputs.detections {
-        send_detection(runtime, session, number, detection)?;
-    }
-    let topic = runtime.topics.baselines();
-    for ((place, series), state) in &outputs.states {
-        let key = restore::series_key(&pipelines[*place].pipeline.name, series);
-        let (key, value) = (Some(key.as_slice()), state.as_deref());
-        session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?;
-    }
-    let topic = runtime.topics.partials();
-    for (place, states) in &outputs.partials {
-        send_partial(session, &topic, &pipelines[*place].plan, states, runtime.partitions)?;
-    }
-    for inhibition in &outputs.inhibitions {
-        send_control(session, &topic, "inhibition", inhibition, runtime.partitions)?;
-    }
-    if !outputs.frontiers.is_empty() {
-        send_control(session, &topic, "heartbeats", &outputs.frontiers, runtime.partitions)?;
-    }
-    Ok(())
-}
-
-/// A detection as a CloudEvent in Kafka's binary mode.
-fn send_detection(
-    runtime: &Runtime,
-    session: &mut dyn Session,
-    number: i32,
-    detection: &Detection,
-) -> Result<(), DetectRoleError> {
-    let event_id = detection.event_id();
-    let source = format!("/maturion/{}", detection.pipeline);
-    let time = detection.time();
-    let headers = [
-        ("ce_specversion", b"1.0".as_slice()),
-        ("ce_id", event_id.as_bytes()),
-        ("ce_type", detection.change.event_type().as_bytes()),
-        ("ce_source", source.as_bytes()),
-        ("ce_subject", detection.detection_id.as_bytes()),
-        ("ce_time", time.as_bytes()),
-        ("content-type", b"application/json".as_slice()),
-    ];
-    let failed = |error: serde_json::Error| LogError::Failed(format!("a detection cannot be written: {error}"));
-    let key = serde_json::to_vec(&detection.series.to_json()).map_err(failed)?;
-    let value = serde_json::to_vec(detection).map_err(failed)?;
-    session.send(Outgoing {
-        topic: &runtime.topics.remediation(),
-        partition: Some(number),
-        key: Some(&key),
-        value: Some(&value),
-        headers: &headers,
-        timestamp_ms: None,
-    })?;
-    Ok(())
 }

@@ -60,6 +60,8 @@ pub struct Intake {
     /// By the runtime's clock, like `ends_known`.
     last_commit: Duration,
     ends_known: Option<Duration>,
+    /// The definitions of the pipelines stand in the log before their first partial.
+    has_defined: bool,
 }
 
 /// One input topic: its decoder and the pipelines that read it.
@@ -102,6 +104,7 @@ impl Intake {
             rejected: Rejected::default(),
             last_commit: runtime.clock.elapsed(),
             ends_known: None,
+            has_defined: false,
             runtime,
         })
     }
@@ -230,6 +233,7 @@ impl Intake {
         let offsets = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read.offset));
         session.commit(&offsets.collect::<Vec<_>>())?;
         self.rejected.take().for_each(|reason| self.runtime.board.dead_letters(&reason, 1));
+        self.has_defined = true;
         for intake in self.partitions.values_mut() {
             intake.committed = intake.read;
         }
@@ -252,6 +256,10 @@ impl Intake {
 
     fn send_partials(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         let topic = self.runtime.topics.partials();
+        if !self.has_defined {
+            let is_input = |source: &Source| matches!(source, Source::Logs | Source::Metrics);
+            super::send_definitions(session, &topic, &self.runtime.set, is_input, self.runtime.partitions)?;
+        }
         for table in &mut self.tables {
             table.aggregate()?;
             for aggregator in &mut table.aggregators {

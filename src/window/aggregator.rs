@@ -66,7 +66,7 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     use super::*;
-    use crate::model::pipeline::{Pipeline, Source};
+    use crate::model::pipeline::{Limits, Pipeline, Source};
     use crate::model::schema;
 
     const SQL: &str =
@@ -81,6 +81,7 @@ mod tests {
             sql_file: "counts.sql".into(),
             series: vec!["organisation_id".into(), "module".into()],
             lateness: 0,
+            limits: Limits::default(),
             rules: vec![],
         };
         Aggregator::new(&Arc::new(WindowPlan::new(&pipeline, None).unwrap())).unwrap()

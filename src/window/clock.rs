@@ -89,6 +89,11 @@ impl SourceClock {
         self.reached
     }
 
+    /// The largest event time that any partition has reported.
+    pub fn latest(&self) -> Option<Micros> {
+        self.partitions.values().filter_map(|clock| clock.event_time).max()
+    }
+
     fn all_idle(&self, idle_after: Micros) -> Option<Micros> {
         let latest = self.partitions.values().filter_map(|clock| clock.event_time).max()?;
         let idle_since = self.partitions.values().filter_map(|clock| clock.at_end_since).max()?;

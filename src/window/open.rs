@@ -15,19 +15,25 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 
 use super::functions::window_start;
 use super::plan::{Panes, WindowPlan};
 use super::table::{GroupTable, conform};
-use crate::model::pipeline::Micros;
+use crate::model::pipeline::{Limits, Micros};
+use pane::{Pane, split_by_pane};
+
+mod pane;
 
 /// Windows without a row are reported one by one, so that rules see missing data, but after a gap longer than this many
 /// slides only the last ones are: a year of silence must not be replayed minute by minute.
 const EMPTY_WINDOWS_MAX: i64 = 1_440;
+
+/// Besides the panes of one window at their limit, so many more panes' worth of series may be held: stragglers and panes
+/// that wait for lateness.
+const SPARE_PANES: usize = 10;
 
 /// A window's rows, as the statement selects them.
 #[derive(Clone, Debug)]
@@ -36,6 +42,8 @@ pub struct WindowRows {
     pub end: Micros,
     /// No rows: nothing happened, or nothing arrived.
     pub rows: RecordBatch,
+    /// There were more series than the limit: one of the rows is [`WindowPlan::overflow`], and holds all others.
+    pub has_overflow: bool,
 }
 
 /// Rows that came after a window closed.
@@ -59,6 +67,7 @@ pub struct PaneSnapshot {
 pub struct OpenWindows {
     plan: Arc<WindowPlan>,
     lateness: Micros,
+    limits: Limits,
     panes: BTreeMap<Micros, Pane>,
     /// Merged states of 2^level neighbouring panes: `(level, index)`, index in units of 2^level panes.
     nodes: BTreeMap<(u32, i64), RecordBatch>,
@@ -66,25 +75,16 @@ pub struct OpenWindows {
     closed_through: Option<Micros>,
 }
 
-/// A pane is a table while partials arrive; `frozen` holds its state once somebody has asked for it, and then the
-/// table is empty.
-struct Pane {
-    table: GroupTable,
-    frozen: Option<RecordBatch>,
-    /// The first partial that no snapshot contains.
-    replay_from: Option<i64>,
-    /// Partials below this offset are contained (from a snapshot).
-    included_through: i64,
-    /// Survived one call of [`OpenWindows::snapshots`]: no longer young.
-    seasoned: bool,
-    /// Has rows that [`OpenWindows::changed`] has not shown yet.
-    changed: bool,
-}
-
 impl OpenWindows {
     /// No window open yet; `closed_through` is what [`OpenWindows::closed_through`] said before a restart.
     pub fn new(plan: &Arc<WindowPlan>, lateness: Micros, closed_through: Option<Micros>) -> Self {
-        Self { plan: Arc::clone(plan), lateness, panes: BTreeMap::new(), nodes: BTreeMap::new(), closed_through }
+        let (plan, limits) = (Arc::clone(plan), Limits::default());
+        Self { plan, lateness, limits, panes: BTreeMap::new(), nodes: BTreeMap::new(), closed_through }
+    }
+
+    /// With these limits instead of the default ones.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Every window that ends here or before is closed.
@@ -95,6 +95,33 @@ impl OpenWindows {
     /// The number of panes held, and the start of the oldest.
     pub fn open(&self) -> (usize, Option<Micros>) {
         (self.panes.len(), self.panes.keys().next().copied())
+    }
+
+    /// The series held, once for each pane that they are in.
+    pub fn series(&self) -> usize {
+        self.panes.values().map(Pane::len).sum()
+    }
+
+    /// The watermark that would close the oldest window, if more is open than the limits allow.
+    pub fn overdue(&self) -> Option<Micros> {
+        let Panes { size, pane, .. } = self.plan.panes;
+        // A window is at most as many panes as memory can name.
+        let panes_of_a_window = usize::try_from(size / pane).unwrap_or(usize::MAX);
+        let panes_max = self.limits.open_windows.saturating_add(panes_of_a_window);
+        let series_max = self.limits.series.saturating_mul(panes_of_a_window.saturating_add(SPARE_PANES));
+        let is_over = self.panes.len() > panes_max || (self.panes.len() > 1 && self.series() > series_max);
+        self.next_end().filter(|_| is_over).map(|end| end.saturating_add(self.lateness))
+    }
+
+    /// Closes everything that contains a moment up to `latest`, unseen: what came before this state began is not known.
+    /// Returns the rows that are given up.
+    pub fn skip_through(&mut self, latest: Micros) -> u64 {
+        let Panes { size, slide, .. } = self.plan.panes;
+        let closed = window_start(latest, slide).saturating_add(size);
+        let before = self.panes.values().map(Pane::rows).sum::<u64>();
+        self.closed_through = self.closed_through.max(Some(closed));
+        self.drop_closed(closed);
+        before - self.panes.values().map(Pane::rows).sum::<u64>()
     }
 
     /// True while a pane is held.
@@ -125,12 +152,7 @@ impl OpenWindows {
 
     /// Puts a written pane back; partials that it contains are skipped when they are read again.
     pub fn restore(&mut self, snapshot: PaneSnapshot) -> Result<()> {
-        let mut pane = Pane::new(&self.plan)?;
-        pane.frozen = Some(snapshot.state);
-        pane.included_through = snapshot.through;
-        pane.seasoned = true;
-        pane.changed = true;
-        self.panes.insert(snapshot.start, pane);
+        self.panes.insert(snapshot.start, Pane::restored(&self.plan, snapshot.through, snapshot.state)?);
         Ok(())
     }
 
@@ -143,10 +165,10 @@ impl OpenWindows {
             return Ok(None);
         };
         let end = start + size;
-        let rows = self.rows_of_window(start)?;
+        let (rows, has_overflow) = self.rows_of_window(start)?;
         self.closed_through = Some(end);
         self.drop_closed(end);
-        Ok(Some(WindowRows { start, end, rows }))
+        Ok(Some(WindowRows { start, end, rows, has_overflow }))
     }
 
     /// The open tumbling windows with rows that the last call did not see, as they stand.
@@ -157,9 +179,10 @@ impl OpenWindows {
             let Some(pane) = self.panes.get_mut(&start) else { continue };
             pane.changed = false;
             let mut table = GroupTable::new(&self.plan)?;
-            table.merge(pane.freeze()?, None)?;
+            table.merge(pane.freeze(self.limits.series)?, None)?;
+            let has_overflow = table.fold(self.limits.series)?;
             let rows = self.finish(start, &mut table)?;
-            windows.push(WindowRows { start, end: start + self.plan.panes.size, rows });
+            windows.push(WindowRows { start, end: start + self.plan.panes.size, rows, has_overflow });
         }
         Ok(windows)
     }
@@ -172,7 +195,11 @@ impl OpenWindows {
             if pane.seasoned && pane.replay_from.is_some() {
                 pane.replay_from = None;
                 pane.included_through = through;
-                snapshots.push(PaneSnapshot { start: *start, through, state: pane.freeze()?.clone() });
+                snapshots.push(PaneSnapshot {
+                    start: *start,
+                    through,
+                    state: pane.freeze(self.limits.series)?.clone(),
+                });
             }
             pane.seasoned = true;
         }
@@ -184,17 +211,21 @@ impl OpenWindows {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Pane::new(&self.plan)?),
         };
-        if offset < pane.included_through {
+        if !pane.merge(offset, part, self.limits.series)? {
             return Ok(());
         }
-        pane.replay_from.get_or_insert(offset);
-        pane.changed = true;
-        pane.thaw()?.merge(part, None)?;
         let index = start.div_euclid(self.plan.panes.pane);
         for level in 1..=levels(self.plan.panes) {
             self.nodes.remove(&(level, index >> level));
         }
         Ok(())
+    }
+
+    /// The end of the first window with rows that is still open.
+    fn next_end(&self) -> Option<Micros> {
+        let Panes { slide, .. } = self.plan.panes;
+        let first = self.panes.keys().next().map(|pane| ends_around(self.plan.panes, *pane).0)?;
+        Some(self.closed_through.map_or(first, |closed| first.max(closed.saturating_add(slide))))
     }
 
     /// The start of the next window to close, not after `last`.
@@ -210,28 +241,30 @@ impl OpenWindows {
         (next <= last).then_some(next)
     }
 
-    fn rows_of_window(&mut self, start: Micros) -> Result<RecordBatch> {
+    /// A window's rows, and whether one of them is the overflow series.
+    fn rows_of_window(&mut self, start: Micros) -> Result<(RecordBatch, bool)> {
         let Panes { size, slide, pane } = self.plan.panes;
-        if size == slide {
-            return match self.panes.remove(&start) {
-                None => Ok(RecordBatch::new_empty(self.plan.output_schema())),
-                Some(mut pane) => self.finish(start, pane.thaw()?),
-            };
-        }
         let mut table = GroupTable::new(&self.plan)?;
-        for (level, index) in cover(start.div_euclid(pane), size / pane) {
-            if let Some(state) = self.node(level, index)? {
-                table.merge(&state, Some(start))?;
+        if size == slide {
+            if let Some(mut pane) = self.panes.remove(&start) {
+                table = pane.take()?;
+            }
+        } else {
+            for (level, index) in cover(start.div_euclid(pane), size / pane) {
+                if let Some(state) = self.node(level, index)? {
+                    table.merge(&state, Some(start))?;
+                }
             }
         }
-        self.finish(start, &mut table)
+        let has_overflow = table.fold(self.limits.series)?;
+        Ok((self.finish(start, &mut table)?, has_overflow))
     }
 
     /// The merged state of 2^level panes; `None` if none of them has rows.
     fn node(&mut self, level: u32, index: i64) -> Result<Option<RecordBatch>> {
         if level == 0 {
             let pane = self.panes.get_mut(&(index * self.plan.panes.pane));
-            return pane.map(|pane| pane.freeze().cloned()).transpose();
+            return pane.map(|pane| pane.freeze(self.limits.series).cloned()).transpose();
         }
         if let Some(state) = self.nodes.get(&(level, index)) {
             return Ok(Some(state.clone()));
@@ -241,6 +274,7 @@ impl OpenWindows {
                 let mut table = GroupTable::new(&self.plan)?;
                 table.merge(&left, Some(index))?;
                 table.merge(&right, Some(index))?;
+                table.fold(self.limits.series)?;
                 table.emit()?
             }
             (Some(only), None) | (None, Some(only)) => only,
@@ -277,30 +311,6 @@ impl OpenWindows {
     }
 }
 
-impl Pane {
-    fn new(plan: &Arc<WindowPlan>) -> Result<Self> {
-        let table = GroupTable::new(plan)?;
-        Ok(Self { table, frozen: None, replay_from: None, included_through: 0, seasoned: false, changed: false })
-    }
-
-    /// The pane's state as a batch.
-    fn freeze(&mut self) -> Result<&RecordBatch> {
-        let state = match self.frozen.take() {
-            Some(state) => state,
-            None => self.table.emit()?,
-        };
-        Ok(self.frozen.insert(state))
-    }
-
-    /// The pane's state as a table to merge into.
-    fn thaw(&mut self) -> Result<&mut GroupTable> {
-        if let Some(state) = self.frozen.take() {
-            self.table.merge(&state, None)?;
-        }
-        Ok(&mut self.table)
-    }
-}
-
 /// The ends of the first and of the last window that contain the pane.
 fn ends_around(panes: Panes, pane: Micros) -> (Micros, Micros) {
     let last_start = window_start(pane, panes.slide);
@@ -326,21 +336,6 @@ fn cover(first: i64, count: i64) -> Vec<(u32, i64)> {
         next += 1 << level;
     }
     nodes
-}
-
-fn split_by_pane(partial: &RecordBatch) -> Result<Vec<(Micros, RecordBatch)>> {
-    let panes = partial.column(0).as_primitive::<Int64Type>();
-    let mut starts = panes.values().to_vec();
-    starts.sort_unstable();
-    starts.dedup();
-    if let [only] = starts.as_slice() {
-        return Ok(vec![(*only, partial.clone())]);
-    }
-    let part = |start: Micros| {
-        let mask: BooleanArray = panes.iter().map(|pane| Some(pane == Some(start))).collect();
-        Ok((start, filter_record_batch(partial, &mask)?))
-    };
-    starts.into_iter().map(part).collect()
 }
 
 fn rows_of(partial: &RecordBatch) -> u64 {

@@ -16,11 +16,11 @@ use thiserror::Error;
 use xxhash_rust::xxh64::xxh64;
 
 use super::clock::Heartbeat;
-use super::plan::WindowPlan;
-use crate::model::pipeline::{Micros, RuleName, Severity};
+use super::plan::{ROWS_COLUMN, WindowPlan};
+use crate::model::pipeline::{Definition, Micros, RuleName, Severity};
 use crate::model::series::{Label, Series};
 
-/// The header that says what a message is: `partial`, `heartbeats` or `inhibition`.
+/// The header that says what a message is: `partial`, `heartbeats`, `inhibition` or `definition`.
 pub const KIND: &str = "kind";
 /// The header of a partial that names its pipeline.
 pub const PIPELINE: &str = "pipeline";
@@ -53,9 +53,15 @@ pub struct Inhibition {
 /// A message of the partials, understood.
 #[derive(Debug)]
 pub enum Message {
-    Partial { pipeline: String, version: String, bytes: Vec<u8> },
+    Partial {
+        pipeline: String,
+        version: String,
+        bytes: Vec<u8>,
+    },
     Heartbeats(Vec<Heartbeat>),
     Inhibition(Inhibition),
+    /// Explains the partials of one version of a pipeline, before the first of them.
+    Definition(Definition),
 }
 
 /// Reads a message from its headers and value.
@@ -72,6 +78,7 @@ pub fn read_message(headers: &[(&str, &[u8])], value: &[u8]) -> Result<Message, 
         }
         "heartbeats" => serde_json::from_slice(value).map(Message::Heartbeats).map_err(unreadable),
         "inhibition" => serde_json::from_slice(value).map(Message::Inhibition).map_err(unreadable),
+        "definition" => serde_json::from_slice(value).map(Message::Definition).map_err(unreadable),
         other => Err(PartialError::UnknownKind(other.to_owned())),
     }
 }
@@ -127,6 +134,16 @@ pub fn decode(pipeline: &str, schema: &SchemaRef, bytes: &[u8]) -> Result<Record
     }
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(error.to_string()))?;
     arrow::compute::concat_batches(schema, &batches).map_err(|error| unreadable(error.to_string()))
+}
+
+/// The number of rows behind a partial whose version nobody here knows; 0 if it is no partial at all.
+pub fn rows_behind(bytes: &[u8]) -> u64 {
+    let Ok(batches) = StreamReader::try_new(Cursor::new(bytes), None) else { return 0 };
+    let rows = |batch: RecordBatch| {
+        let rows = batch.column_by_name(ROWS_COLUMN)?.as_primitive_opt::<Int64Type>()?;
+        Some(rows.iter().flatten().map(|rows| u64::try_from(rows).unwrap_or(0)).sum::<u64>())
+    };
+    batches.filter_map(|batch| rows(batch.ok()?)).sum()
 }
 
 /// Reads the labels of a batch's rows.

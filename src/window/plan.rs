@@ -5,6 +5,7 @@
 //! cannot be windowed with bounded state is refused with the reason and the position.
 //! `plan` runs once per pipeline; it never sees a row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -18,13 +19,16 @@ use thiserror::Error;
 
 use crate::model::pipeline::{Evaluate, Micros, Pipeline, Source, Technique};
 use crate::model::schema;
-use crate::model::series::stable_id;
+use crate::model::series::{Label, OVERFLOW_LABEL, Series, stable_id};
 
 mod lower;
 mod refuse;
 
 /// Changes whenever the meaning or layout of partial state changes, so that an older state is never misread.
 const STATE_FORMAT: u32 = 1;
+
+/// It stands in the state of every series; two statements of one pipeline that differ must not agree by chance.
+const MEASURE_VERSION_DIGITS: usize = 12;
 
 /// The column of a partial that names its pane, as microseconds.
 pub const PANE_COLUMN: &str = "__pane";
@@ -138,6 +142,8 @@ pub struct WindowPlan {
     /// Name and place in the output of each series column.
     pub(super) series: Vec<(String, usize)>,
     pub(super) window_start: usize,
+    /// For each column of the output what it measures, as a short hash.
+    measures: BTreeMap<String, String>,
 }
 
 impl WindowPlan {
@@ -205,6 +211,7 @@ impl WindowPlan {
             partial,
             series,
             window_start,
+            measures: measure_versions(pipeline, lowered.measures, lowered.panes),
         })
     }
 
@@ -216,6 +223,23 @@ impl WindowPlan {
     /// The columns of a partial: pane, keys in the order of `series`, the aggregates' states, rows.
     pub fn partial_schema(&self) -> SchemaRef {
         Arc::clone(&self.partial)
+    }
+
+    /// The series that holds all others once a window has more than the pipeline's limit.
+    pub fn overflow(&self) -> Series {
+        let label = |data_type| if is_text(data_type) { Label::Text(OVERFLOW_LABEL.to_owned()) } else { Label::Null };
+        let labels = self.series.iter().zip(&self.key_types);
+        Series(labels.map(|((name, _), data_type)| (name.clone(), label(data_type))).collect())
+    }
+
+    /// True if the series has the labels that this plan gives.
+    pub fn names(&self, series: &Series) -> bool {
+        self.series.iter().map(|(name, _)| name).eq(series.0.iter().map(|(name, _)| name))
+    }
+
+    /// Identifies what a column of the output measures: as long as it stays the same, so does what was learnt of it.
+    pub fn measure_version(&self, column: &str) -> &str {
+        self.measures.get(column).map_or("", String::as_str)
     }
 
     fn check_rules(&self, pipeline: &Pipeline) -> Result<(), PlanError> {
@@ -252,6 +276,16 @@ impl WindowPlan {
     }
 }
 
+/// What each column measures depends on its expression, the rows that reach it, and what is one series and one window.
+fn measure_versions(pipeline: &Pipeline, measures: BTreeMap<String, String>, panes: Panes) -> BTreeMap<String, String> {
+    let series = pipeline.series.join("\n");
+    let version = |text: &str| {
+        let (size, slide) = (panes.size.to_be_bytes(), panes.slide.to_be_bytes());
+        stable_id(&[text.as_bytes(), series.as_bytes(), &size, &slide])[..MEASURE_VERSION_DIGITS].to_owned()
+    };
+    measures.into_iter().map(|(column, text)| (column, version(&text))).collect()
+}
+
 /// For each series column: its group expression and its place in the output.
 fn series_places(pipeline: &Pipeline, lowered: &lower::Lowered) -> Result<Vec<(usize, usize)>, PlanError> {
     let mut places = Vec::with_capacity(pipeline.series.len());
@@ -268,9 +302,8 @@ fn series_places(pipeline: &Pipeline, lowered: &lower::Lowered) -> Result<Vec<(u
                     format!("the series column `{name}` must be a group column, selected as it is"),
                 )
             })?;
-        if !matches!(field.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Boolean)
-            && !field.data_type().is_integer()
-        {
+        let data_type = field.data_type();
+        if !is_text(data_type) && *data_type != DataType::Boolean && !data_type.is_integer() {
             let reason = format!(
                 "the series column `{name}` is {}; a series is named by text, integers or booleans",
                 field.data_type()
@@ -308,6 +341,10 @@ fn partial_schema(lowered: &lower::Lowered, places: &[(usize, usize)]) -> Result
     }
     fields.push(Field::new(ROWS_COLUMN, DataType::Int64, false));
     Ok(Arc::new(Schema::new(fields)))
+}
+
+pub(super) fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
 }
 
 /// How a value travels: a view drags its whole buffer along when a few rows of a batch are sent, a plain array does not.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::{Result, exec_datafusion_err};
@@ -15,7 +15,8 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::plan::{PANE_COLUMN, WindowPlan, column_of};
+use super::plan::{PANE_COLUMN, WindowPlan, column_of, is_text};
+use crate::model::series::OVERFLOW_LABEL;
 
 /// The groups of one aggregation. Keys are the pane and the series columns.
 pub(super) struct GroupTable {
@@ -42,6 +43,11 @@ impl GroupTable {
     /// The number of groups.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// The number of rows behind the groups.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.iter().map(|rows| u64::try_from(*rows).unwrap_or(0)).sum()
     }
 
     /// Bytes held by keys and states.
@@ -107,6 +113,25 @@ impl GroupTable {
         conform(&self.plan.partial_schema(), columns)
     }
 
+    /// Keeps the first `most` groups and makes one of all others, the overflow series, which comes last. True if there
+    /// were others. The groups must be of one pane. Who came first stays, so a flood of new series cannot displace known ones,
+    /// and the result does not depend on when this is called.
+    pub(super) fn fold(&mut self, most: usize) -> Result<bool> {
+        if self.len() <= most {
+            return Ok(false);
+        }
+        let states = self.emit()?;
+        let (kept, others) = (states.slice(0, most), states.slice(most, states.num_rows() - most));
+        let mut columns = others.columns().to_vec();
+        for (index, data_type) in self.plan.key_types.iter().enumerate() {
+            columns[1 + index] =
+                overflow_keys(data_type, others.schema().field(1 + index).data_type(), others.num_rows())?;
+        }
+        self.merge(&kept, None)?;
+        self.merge(&RecordBatch::try_new(others.schema(), columns)?, None)?;
+        Ok(true)
+    }
+
     /// Takes everything out as final results: the key columns (pane first) and one column per aggregate.
     pub(super) fn finish(&mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
         self.rows.clear();
@@ -140,6 +165,15 @@ pub(super) fn conform(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<Reco
     }
     let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| cast(&column, field.data_type()));
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)?)
+}
+
+/// A key column of the overflow series: [`OVERFLOW_LABEL`] where it is text, else null.
+fn overflow_keys(data_type: &DataType, stored: &DataType, rows: usize) -> Result<ArrayRef> {
+    if !is_text(data_type) {
+        return Ok(new_null_array(stored, rows));
+    }
+    let labels: ArrayRef = Arc::new(StringArray::from(vec![OVERFLOW_LABEL; rows]));
+    Ok(cast(&labels, stored)?)
 }
 
 fn key_schema(plan: &WindowPlan) -> SchemaRef {

@@ -7,7 +7,7 @@ use maturion::decode::DecodeLimits;
 use maturion::evaluate::PipelineSet;
 use maturion::log::topics::{Partitions, Topics};
 use maturion::log::{Log, Outgoing, Partition, Position};
-use maturion::model::pipeline::{Pipeline, Source};
+use maturion::model::pipeline::{Limits, Pipeline, Source};
 use maturion::roles::{RunningRoles, Runtime, SystemClock};
 use maturion::serve::status::StatusBoard;
 
@@ -47,6 +47,7 @@ pub fn pipeline(name: &str, sql: &str, series: &[&str], lateness: Duration) -> P
         sql_file: format!("{name}.sql"),
         series: series.iter().map(|name| (*name).to_owned()).collect(),
         lateness: lateness.as_micros() as i64,
+        limits: Limits::default(),
         rules: Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ use maturion::model::pipeline::{Micros, Pipeline, Source};
 use maturion::window::aggregator::Aggregator;
 use maturion::window::clock::Heartbeat;
 use maturion::window::partial::{self, Message};
+use maturion::window::plan::WindowPlan;
 
 /// Stage one and one partition of stage two, wired to each other.
 pub struct Straight {
@@ -78,15 +79,28 @@ impl Straight {
             messages.extend(out.inhibitions.into_iter().map(Message::Inhibition));
             messages.extend((!out.frontiers.is_empty()).then_some(Message::Heartbeats(out.frontiers)));
             step.detections.extend(out.detections);
-            let lines = out.windows.into_iter().map(|(_, _, line)| String::from_utf8(line).expect("UTF-8"));
+            let lines = out.windows.into_iter().map(|row| String::from_utf8(row.json).expect("UTF-8"));
             step.windows.extend(lines);
         }
         step
     }
 }
 
-fn partial_messages(plan: &maturion::window::plan::WindowPlan, states: &arrow::array::RecordBatch) -> Vec<Message> {
+fn partial_messages(plan: &WindowPlan, states: &arrow::array::RecordBatch) -> Vec<Message> {
     let values = partial::encode(states).expect("encoded");
     let message = |bytes| Message::Partial { pipeline: plan.pipeline.clone(), version: plan.version.clone(), bytes };
     values.into_iter().map(message).collect()
+}
+
+/// The messages that stage one sends for these log records of one pipeline.
+pub fn partials_of(plan: &Arc<WindowPlan>, records: &[Vec<u8>]) -> Vec<Message> {
+    let mut decoder = Decoder::new(Table::Logs, DecodeLimits { ahead_max: Micros::MAX, ..DecodeLimits::default() });
+    for value in records {
+        let record = Incoming { value, kafka_timestamp_ms: None, partition: 0, offset: 0 };
+        decoder.push(&record).unwrap_or_else(|rejection| panic!("{rejection}"));
+    }
+    let mut aggregator = Aggregator::new(plan).expect("an aggregator");
+    aggregator.push(&decoder.finish().expect("a batch")).expect("aggregated");
+    let states = aggregator.finish().expect("states").expect("rows");
+    partial_messages(plan, &states)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Outputs, Shard, ShardError, compute};
-use crate::detect::{Observation, SeriesState};
+use super::{ClosedRow, Outputs, Shard, ShardError, compute};
+use crate::detect::{Detector, Observation, SERIES_LIMIT, SeriesState};
 use crate::evaluate::Compiled;
 use crate::model::pipeline::{Micros, RuleName, Severity};
 use crate::model::series::Series;
@@ -20,20 +20,42 @@ impl Shard {
         out: &mut Outputs,
     ) -> Result<(), ShardError> {
         let in_words = |source| compute(compiled, source);
-        self.pipelines[place].progress.watched_since.get_or_insert(window.start);
-        let seen = self.evaluate(place, compiled, window, true, out)?;
-        self.miss(place, compiled, window, &seen, out)?;
+        let home = self.home(place);
+        self.pipelines[home].progress.watched_since.get_or_insert(window.start);
+        let is_complete = !self.is_split(place, window);
+        let seen = if is_complete {
+            let (mut seen, is_beyond) = self.evaluate(place, compiled, window, true, out)?;
+            let rows = seen.len();
+            seen.extend(is_beyond.then(|| compiled.plan.overflow()));
+            self.miss(place, compiled, window, &seen, out)?;
+            seen.truncate(rows);
+            seen
+        } else {
+            rows::series_of(&compiled.plan, &window.rows).map_err(in_words)?
+        };
         let lines = rows::to_json(&compiled.plan, window.start, window.end, &window.rows).map_err(in_words)?;
-        out.windows.extend(seen.into_iter().zip(lines).map(|(series, line)| (place, series, line)));
+        let rows = seen.into_iter().zip(lines).map(|(series, json)| ClosedRow { series, json, is_complete });
+        out.windows.extend(rows);
+        self.feed_readers(compiled, window)
+    }
+
+    /// Gives a closed window to the pipelines that read it. A version whose rows look different is not what they read.
+    fn feed_readers(&mut self, compiled: &Compiled, window: &WindowRows) -> Result<(), ShardError> {
+        let current = self.set.place(&compiled.pipeline.name).map(|place| &self.set.pipelines()[place]);
+        let fits = current.is_some_and(|current| current.plan.output_schema() == compiled.plan.output_schema());
         for reader in &compiled.readers {
-            if let Some(aggregator) = &mut self.pipelines[*reader].aggregator {
-                aggregator.push(&window.rows).map_err(|source| compute(&self.set.pipelines()[*reader], source))?;
+            let pipeline = &mut self.pipelines[*reader];
+            match &mut pipeline.aggregator {
+                Some(aggregator) if fits => {
+                    aggregator.push(&window.rows).map_err(|source| compute(&self.set.pipelines()[*reader], source))?;
+                }
+                _ => pipeline.progress.late_rows += window.rows.num_rows() as u64,
             }
         }
         Ok(())
     }
 
-    /// Shows each row to the detector; the series of the rows, in their order.
+    /// Shows each row to the detector; the series of the rows, in their order, and whether there are more than the limit.
     pub(super) fn evaluate(
         &mut self,
         place: usize,
@@ -41,25 +63,56 @@ impl Shard {
         window: &WindowRows,
         is_closed: bool,
         out: &mut Outputs,
-    ) -> Result<Vec<Series>, ShardError> {
+    ) -> Result<(Vec<Series>, bool), ShardError> {
         let in_words = |source| compute(compiled, source);
         let series = rows::series_of(&compiled.plan, &window.rows).map_err(in_words)?;
         let measures = rows::measures_of(&window.rows, compiled.detector.columns()).map_err(in_words)?;
-        let watched_since = self.pipelines[place].progress.watched_since.unwrap_or(window.start);
+        let home = self.home(place);
+        let watched_since = self.pipelines[home].progress.watched_since.unwrap_or(window.start);
+        let overflow = window.has_overflow.then(|| compiled.plan.overflow());
+        let limit = [Some(compiled.pipeline.limits.series as f64)];
+        let mut is_beyond = false;
         for (series, values) in series.iter().zip(&measures) {
+            let is_overflow = overflow.as_ref() == Some(series);
+            // What nobody remembers yet, beyond the limit, is not watched: known series must not be displaced.
+            let is_full = self.pipelines[home].series.len() >= self.pipelines[home].series_max;
+            if is_overflow || (is_full && !self.pipelines[home].series.contains_key(series)) {
+                is_beyond = true;
+                continue;
+            }
             let seen =
                 Observation { series, window_start: window.start, window_end: window.end, watched_since, values };
-            let mut state = self.pipelines[place].series.remove(series).unwrap_or_default();
-            let told = severities(compiled, &state);
-            let inhibited = |rule: &RuleName| self.inhibited(rule, series, window.end);
-            let is_changed = if is_closed {
-                compiled.detector.on_close(&mut state, &seen, &inhibited, &mut out.detections)
-            } else {
-                compiled.detector.on_change(&mut state, &seen, &inhibited, &mut out.detections)
-            };
-            self.keep(place, compiled, series, state, is_changed, &told, window.end, out)?;
+            self.observe(home, compiled, &compiled.detector, &seen, is_closed, out)?;
         }
-        Ok(series)
+        if is_beyond && is_closed {
+            let series = &compiled.plan.overflow();
+            let (window_start, window_end) = (window.start, window.end);
+            let seen = Observation { series, window_start, window_end, watched_since, values: &limit };
+            self.observe(home, compiled, &compiled.overflow, &seen, true, out)?;
+        }
+        Ok((series, is_beyond))
+    }
+
+    /// Shows one row to a detector, and keeps what it remembers.
+    fn observe(
+        &mut self,
+        home: usize,
+        compiled: &Compiled,
+        detector: &Detector,
+        seen: &Observation<'_>,
+        is_closed: bool,
+        out: &mut Outputs,
+    ) -> Result<(), ShardError> {
+        let mut state = self.pipelines[home].series.remove(seen.series).unwrap_or_default();
+        let told = severities(compiled, &state);
+        let inhibited =
+            |rule: &RuleName| self.verdicts.silencing(self.set.inhibitors(rule), seen.series, seen.window_end);
+        let is_changed = if is_closed {
+            detector.on_close(&mut state, seen, &inhibited, &mut out.detections)
+        } else {
+            detector.on_change(&mut state, seen, &inhibited, &mut out.detections)
+        };
+        self.keep(home, compiled, seen.series, state, is_changed, &told, seen.window_end, out)
     }
 
     /// Tells the detector about series with state that have no row in a closed window.
@@ -71,14 +124,17 @@ impl Shard {
         seen: &[Series],
         out: &mut Outputs,
     ) -> Result<(), ShardError> {
+        let (home, overflow) = (self.home(place), compiled.plan.overflow());
         let seen = seen.iter().collect::<BTreeSet<_>>();
-        let missing = self.pipelines[place].series.keys().filter(|series| !seen.contains(series));
+        let missing = self.pipelines[home].series.keys().filter(|series| !seen.contains(series));
         for series in missing.cloned().collect::<Vec<_>>() {
-            let Some(mut state) = self.pipelines[place].series.remove(&series) else { continue };
+            let Some(mut state) = self.pipelines[home].series.remove(&series) else { continue };
             let told = severities(compiled, &state);
             let span = (window.start, window.end);
-            let is_changed = compiled.detector.on_missing(&mut state, &series, span, &mut out.detections);
-            self.keep(place, compiled, &series, state, is_changed, &told, window.end, out)?;
+            let is_of_overflow = series == overflow && state.severity_of(SERIES_LIMIT).is_some();
+            let detector = if is_of_overflow { &compiled.overflow } else { &compiled.detector };
+            let is_changed = detector.on_missing(&mut state, &series, span, &mut out.detections);
+            self.keep(home, compiled, &series, state, is_changed, &told, window.end, out)?;
         }
         Ok(())
     }
@@ -113,13 +169,6 @@ impl Shard {
         }
         Ok(())
     }
-
-    /// Up to which severity a rule is silenced for a series by rules of other pipelines, as they stood at `moment`.
-    fn inhibited(&self, rule: &RuleName, series: &Series, moment: Micros) -> Option<Severity> {
-        let inhibitors = self.set.inhibitors(rule).iter().filter_map(|inhibitor| self.inhibiting.get(inhibitor));
-        let covering = inhibitors.flatten().filter(|(wide, _)| wide.covers(series));
-        covering.filter_map(|(_, verdicts)| verdicts.iter().rev().find(|(since, _)| *since <= moment)?.1).max()
-    }
 }
 
 /// What each rule of the pipeline has told of a series, in their order.
@@ -129,5 +178,5 @@ fn severities(compiled: &Compiled, state: &SeriesState) -> Vec<Option<Severity>>
 
 fn write_state(compiled: &Compiled, state: &SeriesState) -> Result<Vec<u8>, ShardError> {
     serde_json::to_vec(state)
-        .map_err(|error| ShardError::State { pipeline: compiled.pipeline.name.clone(), reason: error.to_string() })
+        .map_err(|error| ShardError::Write { pipeline: compiled.pipeline.name.clone(), reason: error.to_string() })
 }

@@ -7,6 +7,7 @@
 //! 4. Partials from `replay_from` up to the offset, merged without evaluating any rule.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,23 +15,27 @@ use serde::{Deserialize, Serialize};
 use super::{Detect, DetectRoleError, Outputs, OwnedShard};
 use crate::evaluate::shard::{Shard, ShardProgress};
 use crate::log::{Log, LogError, Outgoing, Partition, Position, Record, Session};
-use crate::model::pipeline::Micros;
+use crate::model::pipeline::{Definition, Micros};
 use crate::model::series::Series;
 use crate::roles::Runtime;
 use crate::roles::runtime::micros;
 use crate::window::open::PaneSnapshot;
-use crate::window::partial::{self, VERSION};
+use crate::window::partial;
+use crate::window::plan::WindowPlan;
 
 /// How long one look at a state topic waits for records.
 const READ_WAIT: Duration = Duration::from_millis(200);
 /// Records of state read by one look.
 const READ_RECORDS_MAX: usize = 4_096;
+/// The form of [`Progress`]. A change that older progress cannot be read as takes the next number.
+const PROGRESS_FORMAT: u32 = 2;
 /// The header of a pane's piece that tells which partials the pane contains.
 const THROUGH: &str = "through";
 
-/// Where a partition stands, in the compacted topic `maturion.progress`.
+/// Where a partition stands, in the compacted topic `maturion.progress`, under the partition's number.
 #[derive(Serialize, Deserialize)]
 struct Progress {
+    format: u32,
     /// The next offset of the partials to be taken.
     offset: i64,
     /// The first offset of the partials that a restart reads.
@@ -38,7 +43,15 @@ struct Progress {
     shard: ShardProgress,
 }
 
-/// A pane's snapshot: the pipeline's place and the pane's start.
+/// What every form of progress must have.
+#[derive(Deserialize)]
+struct ProgressHead {
+    #[serde(default)]
+    format: u32,
+    offset: i64,
+}
+
+/// A pane's snapshot: the place of the pipeline's version and the pane's start.
 pub(super) type PaneKey = (usize, Micros);
 
 /// The key of a series' state in the compacted topic: `["pipeline",[["label",value],…]]`, where JSON's types keep null,
@@ -48,8 +61,16 @@ pub(super) fn series_key(pipeline: &str, series: &Series) -> Vec<u8> {
     serde_json::to_vec(&(pipeline, series)).unwrap_or_default()
 }
 
-fn pane_key(pipeline: &str, pane: Micros, piece: usize) -> Vec<u8> {
-    serde_json::to_vec(&(pipeline, pane, piece)).unwrap_or_default()
+/// The key of a definition among the progress: `["definition","pipeline","version"]`.
+pub(super) fn definition_key(pipeline: &str, version: &str) -> Vec<u8> {
+    serde_json::to_vec(&(DEFINITION, pipeline, version)).unwrap_or_default()
+}
+
+const DEFINITION: &str = "definition";
+
+/// Two versions of a pipeline can have a pane of the same start.
+fn pane_key(plan: &WindowPlan, pane: Micros, piece: usize) -> Vec<u8> {
+    serde_json::to_vec(&(&plan.pipeline, &plan.version, pane, piece)).unwrap_or_default()
 }
 
 impl Detect {
@@ -70,6 +91,12 @@ impl Detect {
     }
 }
 
+/// What stands in `maturion.progress` about one partition.
+struct Written {
+    progress: Option<Progress>,
+    definitions: Vec<Definition>,
+}
+
 fn restore_shard(
     runtime: &Runtime,
     partition: &Partition,
@@ -77,8 +104,8 @@ fn restore_shard(
 ) -> Result<OwnedShard, DetectRoleError> {
     let number = partition.number;
     let log = runtime.log.as_ref();
-    let progress = read_progress(runtime, number)?;
-    let (offset, replay_from, shard) = match (progress, committed) {
+    let Written { progress, definitions } = read_progress(runtime, number)?;
+    let (offset, replay_from, progress) = match (progress, committed) {
         (None, None) => {
             let earliest = log.bounds(std::slice::from_ref(partition))?[0].0;
             (earliest, earliest, ShardProgress::default())
@@ -93,54 +120,54 @@ fn restore_shard(
             return Err(DetectRoleError::Disagreement { partition: number, committed, progress });
         }
     };
-    let mut shard = Shard::new(&runtime.set, number, runtime.partitions, micros(runtime.idle_after), shard)?;
-    read_series(runtime, number, &mut shard)?;
-    let panes = read_panes(runtime, number, &mut shard)?;
-    replay(runtime, partition, replay_from, offset, &mut shard)?;
-    let outputs = Outputs::default();
-    Ok(OwnedShard { shard, next: offset, committed: offset, panes, is_dirty: false, outputs })
+    let mut shard = Shard::new(&runtime.set, number, runtime.partitions, micros(runtime.idle_after), progress)?;
+    definitions.into_iter().try_for_each(|definition| shard.restore_definition(definition))?;
+    let mut owned = OwnedShard {
+        shard,
+        next: offset,
+        committed: offset,
+        panes: BTreeMap::new(),
+        strays: Vec::new(),
+        is_dirty: false,
+        outputs: Outputs::default(),
+    };
+    owned.read_series(runtime, number)?;
+    owned.read_panes(runtime, number)?;
+    replay(runtime, partition, replay_from, offset, &mut owned.shard)?;
+    Ok(owned)
 }
 
-fn read_progress(runtime: &Runtime, number: i32) -> Result<Option<Progress>, DetectRoleError> {
-    let state = latest(runtime.log.as_ref(), &runtime.topics.progress(), number)?;
-    let newest = state.into_values().next();
-    newest.map(|entry| serde_json::from_slice(&entry.value).map_err(|error| unreadable(number, &error))).transpose()
-}
-
-fn read_series(runtime: &Runtime, number: i32, shard: &mut Shard) -> Result<(), DetectRoleError> {
-    for (key, entry) in latest(runtime.log.as_ref(), &runtime.topics.baselines(), number)? {
-        let (pipeline, series): (String, Series) =
-            serde_json::from_slice(&key).map_err(|error| unreadable(number, &error))?;
-        shard.restore_series(&pipeline, series, &entry.value)?;
-    }
-    Ok(())
-}
-
-/// Puts the written panes back. The pieces of a pane were written in one transaction, so they belong together.
-fn read_panes(runtime: &Runtime, number: i32, shard: &mut Shard) -> Result<BTreeMap<PaneKey, usize>, DetectRoleError> {
-    let mut pieces: BTreeMap<(String, Micros), Vec<Entry>> = BTreeMap::new();
-    for (key, entry) in latest(runtime.log.as_ref(), &runtime.topics.panes(), number)? {
-        let (pipeline, pane, _): (String, Micros, usize) =
-            serde_json::from_slice(&key).map_err(|error| unreadable(number, &error))?;
-        pieces.entry((pipeline, pane)).or_default().push(entry);
-    }
-    let mut written = BTreeMap::new();
-    for ((pipeline, start), entries) in pieces {
-        let Some(place) = runtime.set.place(&pipeline) else { continue };
-        let plan = &runtime.set.pipelines()[place].plan;
-        written.insert((place, start), entries.len());
-        let version = entries[0].header(VERSION);
-        if version != plan.version {
-            continue;
+fn read_progress(runtime: &Runtime, number: i32) -> Result<Written, DetectRoleError> {
+    let mut written = Written { progress: None, definitions: Vec::new() };
+    for (key, entry) in latest(runtime.log.as_ref(), &runtime.topics.progress(), number)? {
+        if key == number.to_string().as_bytes() {
+            written.progress = Some(decode_progress(number, &entry.value)?);
+        } else if let Ok((DEFINITION, _, _)) = serde_json::from_slice::<(&str, &str, &str)>(&key) {
+            match serde_json::from_slice(&entry.value) {
+                Ok(definition) => written.definitions.push(definition),
+                Err(error) => tracing::warn!(number, %error, "a pipeline's definition cannot be read and is left out"),
+            }
         }
-        let through = entries[0].header(THROUGH).parse().map_err(|error| unreadable(number, &error))?;
-        let batches = entries.iter().map(|entry| partial::decode(&pipeline, &plan.partial_schema(), &entry.value));
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
-        let state = arrow::compute::concat_batches(&plan.partial_schema(), &batches)
-            .map_err(|error| unreadable(number, &error))?;
-        shard.restore_pane(&pipeline, &version, PaneSnapshot { start, through, state })?;
     }
     Ok(written)
+}
+
+/// Progress of an older form is named, and what it would have told is found out anew; that of a newer one is refused.
+fn decode_progress(number: i32, bytes: &[u8]) -> Result<Progress, DetectRoleError> {
+    let head: ProgressHead = serde_json::from_slice(bytes).map_err(|error| unreadable(number, &error))?;
+    if head.format > PROGRESS_FORMAT {
+        return Err(DetectRoleError::Newer { partition: number, found: head.format, known: PROGRESS_FORMAT });
+    }
+    if head.format == PROGRESS_FORMAT {
+        return serde_json::from_slice(bytes).map_err(|error| unreadable(number, &error));
+    }
+    tracing::warn!(
+        partition = number,
+        format = head.format,
+        "the progress was written by an older program and cannot be used: windows that had begun are given up"
+    );
+    let (format, offset) = (PROGRESS_FORMAT, head.offset);
+    Ok(Progress { format, offset, replay_from: offset, shard: ShardProgress::lost() })
 }
 
 fn replay(
@@ -161,14 +188,74 @@ fn replay(
 }
 
 impl OwnedShard {
+    fn read_series(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
+        let topic = runtime.topics.baselines();
+        for (key, entry) in latest(runtime.log.as_ref(), &topic, number)? {
+            let is_restored = match serde_json::from_slice::<(String, Series)>(&key) {
+                Ok((pipeline, series)) => self.shard.restore_series(&pipeline, series, &entry.value)?,
+                Err(_) => false,
+            };
+            if !is_restored {
+                self.strays.push((topic.clone(), key));
+            }
+        }
+        if !self.strays.is_empty() {
+            tracing::warn!(
+                partition = number,
+                series = self.strays.len(),
+                "the state of series was written by an older program and cannot be used: they begin anew"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts the written panes back. The pieces of a pane were written in one transaction, so they belong together.
+    fn read_panes(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
+        let topic = runtime.topics.panes();
+        let mut pieces: BTreeMap<(usize, Micros), Vec<Entry>> = BTreeMap::new();
+        for (key, entry) in latest(runtime.log.as_ref(), &topic, number)? {
+            let named = serde_json::from_slice::<(String, String, Micros, usize)>(&key);
+            let place = named.as_ref().ok().and_then(|(name, version, ..)| self.shard.set().place_of(name, version));
+            match (place, named) {
+                (Some(place), Ok((_, _, pane, _))) => pieces.entry((place, pane)).or_default().push(entry),
+                (_, named) => {
+                    tracing::warn!(partition = number, "a pane of a version that nobody here knows is given up");
+                    self.shard.give_up(named.as_ref().map_or("", |(name, ..)| name), &entry.value);
+                    self.strays.push((topic.clone(), key));
+                }
+            }
+        }
+        for ((place, start), entries) in pieces {
+            let plan = Arc::clone(&self.shard.set().pipelines()[place].plan);
+            self.panes.insert((place, start), entries.len());
+            let through = entries[0].header(THROUGH).parse().map_err(|error| unreadable(number, &error))?;
+            let schema = plan.partial_schema();
+            let batches = entries.iter().map(|entry| partial::decode(&plan.pipeline, &schema, &entry.value));
+            let batches = batches.collect::<Result<Vec<_>, _>>()?;
+            let state =
+                arrow::compute::concat_batches(&schema, &batches).map_err(|error| unreadable(number, &error))?;
+            self.shard.restore_pane(place, PaneSnapshot { start, through, state })?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what was found and cannot be used, in the same transaction that accounts for it.
+    pub(super) fn bury_strays(&mut self, session: &mut dyn Session, number: i32) -> Result<(), LogError> {
+        self.strays.drain(..).try_for_each(|(topic, key)| {
+            let (partition, key) = (Some(number), Some(key.as_slice()));
+            session.send(Outgoing { topic: &topic, partition, key, ..Outgoing::default() })
+        })
+    }
+
     pub(super) fn write_progress(
         &self,
         runtime: &Runtime,
         session: &mut dyn Session,
         number: i32,
     ) -> Result<(), DetectRoleError> {
-        let progress = Progress { offset: self.next, replay_from: self.replay_from(), shard: self.shard.progress() };
-        let value = serde_json::to_vec(&progress).map_err(|error| unreadable(number, &error))?;
+        let (format, offset, replay_from) = (PROGRESS_FORMAT, self.next, self.replay_from());
+        let progress = Progress { format, offset, replay_from, shard: self.shard.progress() };
+        let value = serde_json::to_vec(&progress).map_err(|error| unwritable(number, &error))?;
         let (topic, key) = (runtime.topics.progress(), number.to_string());
         let (key, value) = (Some(key.as_bytes()), Some(value.as_slice()));
         let partition = Some(number);
@@ -183,12 +270,12 @@ impl OwnedShard {
     ) -> Result<(), DetectRoleError> {
         let topic = runtime.topics.panes();
         for (place, pane) in self.shard.snapshots(self.next)? {
-            let plan = &runtime.set.pipelines()[place].plan;
+            let plan = Arc::clone(&self.shard.set().pipelines()[place].plan);
             let pieces = partial::encode(&pane.state)?;
             let through = pane.through.to_string();
-            let headers = [(VERSION, plan.version.as_bytes()), (THROUGH, through.as_bytes())];
+            let headers = [(THROUGH, through.as_bytes())];
             for (piece, value) in pieces.iter().enumerate() {
-                let key = pane_key(&plan.pipeline, pane.start, piece);
+                let key = pane_key(&plan, pane.start, piece);
                 let (key, value) = (Some(key.as_slice()), Some(value.as_slice()));
                 let partition = Some(number);
                 session.send(Outgoing {
@@ -201,7 +288,7 @@ impl OwnedShard {
                 })?;
             }
             let before = self.panes.insert((place, pane.start), pieces.len()).unwrap_or(0);
-            bury(session, &topic, number, &plan.pipeline, pane.start, pieces.len()..before)?;
+            bury(session, &topic, number, &plan, pane.start, pieces.len()..before)?;
         }
         Ok(())
     }
@@ -217,8 +304,8 @@ impl OwnedShard {
         let closed = self.panes.iter().filter(|((place, start), _)| !self.shard.holds(*place, *start));
         let closed = closed.map(|(key, pieces)| (*key, *pieces)).collect::<Vec<_>>();
         for ((place, start), pieces) in closed {
-            let pipeline = &runtime.set.pipelines()[place].pipeline.name;
-            bury(session, &topic, number, pipeline, start, 0..pieces)?;
+            let plan = &self.shard.set().pipelines()[place].plan;
+            bury(session, &topic, number, plan, start, 0..pieces)?;
             self.panes.remove(&(place, start));
         }
         Ok(())
@@ -229,12 +316,12 @@ fn bury(
     session: &mut dyn Session,
     topic: &str,
     number: i32,
-    pipeline: &str,
+    plan: &WindowPlan,
     pane: Micros,
     pieces: std::ops::Range<usize>,
 ) -> Result<(), LogError> {
     for piece in pieces {
-        let key = pane_key(pipeline, pane, piece);
+        let key = pane_key(plan, pane, piece);
         let key = Some(key.as_slice());
         session.send(Outgoing { topic, partition: Some(number), key, value: None, ..Outgoing::default() })?;
     }
@@ -292,6 +379,10 @@ fn read_range(
         })?;
     }
     Ok(())
+}
+
+pub(super) fn unwritable(partition: i32, error: &dyn std::fmt::Display) -> DetectRoleError {
+    DetectRoleError::Write { partition, reason: error.to_string() }
 }
 
 fn unreadable(partition: i32, error: &dyn std::fmt::Display) -> DetectRoleError {

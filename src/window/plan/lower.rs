@@ -1,5 +1,6 @@
 //! From the text of a statement to physical expressions, in DataFusion's own words.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -8,7 +9,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -38,6 +39,8 @@ pub(super) struct Lowered {
     pub(super) output: SchemaRef,
     /// The plan as text: the part of the version that the statement decides.
     pub(super) display: String,
+    /// For each column of the output, what it measures, as text.
+    pub(super) measures: BTreeMap<String, String>,
 }
 
 /// Lowers a pipeline's statement over `table` with the columns of `source`.
@@ -122,7 +125,52 @@ fn take_apart(
         after,
         output: Arc::clone(plan.schema().inner()),
         display: plan.display_indent_schema().to_string(),
+        measures: measures(plan, aggregate),
     })
+}
+
+/// What each output column measures: the expressions that lead to it from the aggregate on, whose columns are named by
+/// what they compute, and which rows the aggregate sees. Other columns of the statement are no part of it.
+fn measures(plan: &LogicalPlan, aggregate: &Aggregate) -> BTreeMap<String, String> {
+    let mut rows = aggregate.group_expr.iter().map(Expr::to_string).collect::<Vec<_>>();
+    let mut below = aggregate.input.as_ref();
+    loop {
+        below = match below {
+            LogicalPlan::Filter(filter) => {
+                rows.push(filter.predicate.to_string());
+                &filter.input
+            }
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::TableScan(_) => break,
+            // Columns are given other meanings here: what is below counts as a whole.
+            other => {
+                rows.push(other.display_indent().to_string());
+                break;
+            }
+        };
+    }
+    let rows = rows.join("\n");
+    let columns = plan.schema().fields().iter().map(|field| field.name());
+    columns.map(|name| (name.clone(), format!("{}\n{rows}", lineage(plan, name)))).collect()
+}
+
+/// The expressions that a column of `plan` comes from, down to the aggregate.
+fn lineage(plan: &LogicalPlan, column: &str) -> String {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let places = projection.schema.fields().iter().zip(&projection.expr);
+            let found = places.filter(|(field, _)| field.name() == column).map(|(_, expr)| bare(expr));
+            let below = |expr: &Expr| {
+                let mut read = expr.column_refs().into_iter().map(|read| read.name.clone()).collect::<Vec<_>>();
+                read.sort();
+                read.iter().map(|read| lineage(&projection.input, read)).collect::<Vec<_>>().join(", ")
+            };
+            found.map(|expr| format!("{expr} of ({})", below(expr))).collect()
+        }
+        LogicalPlan::Filter(filter) => lineage(&filter.input, column),
+        LogicalPlan::SubqueryAlias(alias) => lineage(&alias.input, column),
+        _ => column.to_owned(),
+    }
 }
 
 /// The filters and projections from `plan` down, innermost first, and the node below them.

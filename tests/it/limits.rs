@@ -1,0 +1,198 @@
+//! Limits: what happens to series, windows and rows beyond them. Nothing is lost, and what is known is not displaced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
+use maturion::model::pipeline::{Limits, Micros};
+use maturion::window::aggregator::Aggregator;
+use maturion::window::open::{OpenWindows, WindowRows};
+use maturion::window::plan::WindowPlan;
+use maturion::window::rows;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::flow::pipeline;
+use crate::straight::Straight;
+
+const SECOND: Micros = 1_000_000;
+const MINUTE: Micros = 60 * SECOND;
+/// 2025-12-03T10:00:00Z.
+const START: Micros = 1_764_756_000 * SECOND;
+const TUMBLE: &str = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, module, count(*) AS n,
+                             sum(duration_ms) AS total FROM logs GROUP BY 1, 2";
+const HOP: &str =
+    "SELECT hop(timestamp, INTERVAL '1 minute', INTERVAL '5 minutes') AS window_start, module, count(*) AS n,
+                          sum(duration_ms) AS total FROM logs GROUP BY 1, 2";
+
+fn plan(sql: &str) -> Arc<WindowPlan> {
+    let pipeline = pipeline("limited", sql, &["module"], Duration::ZERO);
+    Arc::new(WindowPlan::new(&pipeline, None).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The partial of these rows: event time and module.
+fn partial(plan: &Arc<WindowPlan>, rows: &[(Micros, String)]) -> RecordBatch {
+    let mut decoder = Decoder::new(Table::Logs, DecodeLimits { ahead_max: Micros::MAX, ..DecodeLimits::default() });
+    for (time, module) in rows {
+        let value = json!({ "timestamp": time, "module": module, "duration_ms": 1 }).to_string();
+        let record = Incoming { value: value.as_bytes(), kafka_timestamp_ms: None, partition: 0, offset: 0 };
+        decoder.push(&record).unwrap_or_else(|rejection| panic!("{rejection}"));
+    }
+    let mut aggregator = Aggregator::new(plan).expect("an aggregator");
+    aggregator.push(&decoder.finish().expect("a batch")).expect("aggregated");
+    aggregator.finish().expect("states").expect("rows")
+}
+
+/// Window start, module and count of each row.
+fn said(plan: &WindowPlan, window: &WindowRows) -> Vec<(Micros, String, u64)> {
+    let lines = rows::to_json(plan, window.start, window.end, &window.rows).expect("JSON");
+    let row = |line: Vec<u8>| {
+        let row: Value = serde_json::from_slice(&line).expect("JSON");
+        (window.start, row["module"].as_str().expect("a module").to_owned(), row["n"].as_u64().expect("a count"))
+    };
+    let mut rows = lines.into_iter().map(row).collect::<Vec<_>>();
+    rows.sort();
+    rows
+}
+
+/// The first `most` modules of a window by arrival with their counts, and the count of all others.
+fn folded(arrived: &[String], most: usize) -> Vec<(String, u64)> {
+    let mut known: Vec<(String, u64)> = Vec::new();
+    let mut others = 0;
+    for module in arrived {
+        match known.iter_mut().find(|(name, _)| name == module) {
+            Some((_, count)) => *count += 1,
+            None if known.len() < most => known.push((module.clone(), 1)),
+            None => others += 1,
+        }
+    }
+    known.extend((others > 0).then(|| ("(overflow)".to_owned(), others)));
+    known.sort();
+    known
+}
+
+#[test]
+fn series_beyond_the_limit_are_one_series_whoever_came_first_stays_and_no_restart_changes_that() {
+    let seed = 20_261_122;
+    println!("seed {seed}");
+    let mut chance = StdRng::seed_from_u64(seed);
+    let plan = plan(TUMBLE);
+    for round in 0..40 {
+        let limits = Limits { series: 1 + round % 13, ..Limits::default() };
+        let mut windows = OpenWindows::new(&plan, 0, None).with_limits(limits);
+        let mut arrived = Vec::new();
+        for offset in 0..30 {
+            let rows = (0..chance.random_range(1..20)).map(|_| format!("m{}", chance.random_range(0..40)));
+            let rows = rows.map(|module| (START, module)).collect::<Vec<_>>();
+            windows.merge(offset, &partial(&plan, &rows)).expect("merged");
+            arrived.extend(rows.into_iter().map(|(_, module)| module));
+            assert!(windows.series() <= 2 * limits.series + 1, "{} series are held", windows.series());
+            if chance.random_bool(0.2) {
+                // What was written down holds everything up to here; what was not is read again.
+                windows.snapshots(offset + 1).expect("snapshots");
+                let written = windows.snapshots(offset + 1).expect("snapshots");
+                if !written.is_empty() {
+                    windows = OpenWindows::new(&plan, 0, None).with_limits(limits);
+                    written.into_iter().for_each(|pane| windows.restore(pane).expect("restored"));
+                }
+            }
+        }
+        let window = windows.close_next(START + MINUTE).expect("closed").expect("a window");
+        let rows = said(&plan, &window).into_iter().map(|(_, module, count)| (module, count)).collect::<Vec<_>>();
+        assert_eq!(rows, folded(&arrived, limits.series), "round {round}");
+        assert_eq!(window.has_overflow, rows.len() > limits.series);
+    }
+}
+
+#[test]
+fn a_hopping_window_keeps_the_limit_too_and_every_row() {
+    let plan = plan(HOP);
+    let mut windows = OpenWindows::new(&plan, 0, None).with_limits(Limits { series: 3, ..Limits::default() });
+    for minute in 0..10 {
+        let rows = (0..5).map(|nth| (START + minute * MINUTE, format!("m{}", minute * 5 + nth))).collect::<Vec<_>>();
+        windows.merge(minute, &partial(&plan, &rows)).expect("merged");
+    }
+    let window = windows.close_next(START + 5 * MINUTE).expect("closed");
+    let mut closed = window.into_iter().collect::<Vec<_>>();
+    while let Some(window) = windows.close_next(START + 10 * MINUTE).expect("closed") {
+        closed.push(window);
+    }
+    let full = closed.iter().find(|window| window.start == START + 3 * MINUTE).expect("a full window");
+    let rows = said(&plan, full);
+    assert_eq!((rows.len(), rows.iter().map(|(_, _, count)| count).sum::<u64>()), (4, 25));
+    assert!(full.has_overflow && rows.iter().any(|(_, module, _)| module == "(overflow)"));
+}
+
+#[test]
+fn windows_beyond_the_limit_close_early_and_no_row_is_nowhere() {
+    let seed = 20_261_123;
+    println!("seed {seed}");
+    let mut chance = StdRng::seed_from_u64(seed);
+    for (sql, windows_of_a_row) in [(TUMBLE, 1), (HOP, 5)] {
+        let plan = plan(sql);
+        let limits = Limits { open_windows: 4, ..Limits::default() };
+        let mut windows = OpenWindows::new(&plan, 0, None).with_limits(limits);
+        let mut counts = BTreeMap::new();
+        let (mut rows, mut late) = (0, 0);
+        for offset in 0..60 {
+            let times = (0..12).map(|_| START + chance.random_range(0..500) * MINUTE);
+            let batch = times.map(|time| (time, "m".to_owned())).collect::<Vec<_>>();
+            rows += batch.len() as u64;
+            late += windows
+                .merge(offset, &partial(&plan, &batch))
+                .expect("merged")
+                .iter()
+                .map(|late| late.rows)
+                .sum::<u64>();
+            while let Some(due) = windows.overdue() {
+                let window = windows.close_next(due).expect("closed").expect("the oldest window is due");
+                for (start, _, count) in said(&plan, &window) {
+                    assert_eq!(counts.insert(start, count), None, "a window closed twice");
+                }
+            }
+            assert!(windows.open().0 <= 4 + windows_of_a_row, "{} panes are open", windows.open().0);
+        }
+        while let Some(window) = windows.close_next(START + 1_000 * MINUTE).expect("closed") {
+            for (start, _, count) in said(&plan, &window) {
+                assert_eq!(counts.insert(start, count), None, "a window closed twice");
+            }
+        }
+        let in_windows = counts.values().sum::<u64>();
+        if windows_of_a_row == 1 {
+            assert_eq!(in_windows + late, rows);
+        } else {
+            // A row that is late for one of its five windows may be in the other four.
+            assert!(in_windows <= windows_of_a_row as u64 * rows);
+            assert!(in_windows + windows_of_a_row as u64 * late >= windows_of_a_row as u64 * rows);
+        }
+        assert!(late > 0, "nothing came late, so nothing was proven");
+    }
+}
+
+#[test]
+fn too_many_series_are_a_detection_that_resolves_when_there_are_fewer() {
+    let mut limited = pipeline("limited", TUMBLE, &["module"], Duration::ZERO);
+    limited.limits.series = 5;
+    let mut straight = Straight::new(vec![limited]);
+    let mut said = Vec::new();
+    for minute in 0..20 {
+        let now = START + minute * MINUTE;
+        let series = if (2..5).contains(&minute) { 9 } else { 4 };
+        let record = |nth: i64| {
+            json!({ "timestamp": now, "module": format!("m{minute}-{nth}"), "duration_ms": 1 }).to_string().into_bytes()
+        };
+        let step = straight.step(now, &(0..series).map(record).collect::<Vec<_>>(), &[]);
+        said.extend(
+            step.detections.into_iter().map(|it| (minute, it.change.event_type(), it.rule, it.series.to_json())),
+        );
+    }
+    let overflow = json!({ "module": "(overflow)" });
+    let expected = [
+        (3, "maturion.detection.opened.v1", "series_limit".to_owned(), overflow.clone()),
+        (15, "maturion.detection.resolved.v1", "series_limit".to_owned(), overflow),
+    ];
+    assert_eq!(said, expected);
+}
