@@ -7,7 +7,7 @@
 //! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
-//! through the log's groups. Nothing below `roles` starts a thread or a task.
+//! through the log's groups. A worker that loses the log starts anew from what was committed ([`supervision`]). Nothing below `roles` starts a thread or a task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,14 @@ use thiserror::Error;
 
 use crate::log::{LogError, Outgoing, Session};
 use crate::model::pipeline::Micros;
-use crate::serve::status::{RoleState, StatusBoard};
+use crate::serve::status::StatusBoard;
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
 pub mod detect;
 pub mod intake;
 pub mod runtime;
+pub mod supervision;
 
 pub use runtime::Runtime;
 
@@ -48,6 +49,18 @@ pub enum RolesError {
     Panicked,
 }
 
+impl RolesError {
+    /// True if the same work may succeed later; see [`LogError::passes`].
+    pub fn passes(&self) -> bool {
+        match self {
+            RolesError::Log(error)
+            | RolesError::Intake(intake::IntakeError::Log(error))
+            | RolesError::Detect(detect::DetectRoleError::Log(error)) => error.passes(),
+            _ => false,
+        }
+    }
+}
+
 /// Workers that run until they are stopped.
 #[derive(Default)]
 pub struct RunningRoles {
@@ -56,33 +69,26 @@ pub struct RunningRoles {
 }
 
 impl RunningRoles {
+    /// Starts a worker. `work` makes one, from nothing, each time that it is called.
     fn spawn(
         &mut self,
         role: &'static str,
         board: &Arc<StatusBoard>,
-        work: impl FnOnce(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
+        work: impl Fn(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
     ) -> Result<(), RolesError> {
         let (stop, board) = (Arc::clone(&self.stop), Arc::clone(board));
-        let body = move || {
-            board.role(role, RoleState::Running);
-            let result = work(&stop);
-            if let Err(error) = &result {
-                tracing::error!(role, %error, "a role stopped");
-                board.role(role, RoleState::Failed(error.to_string()));
-            }
-            result
-        };
+        let body = move || supervision::supervise(role, &board, &stop, supervision::RESTART_PAUSE, work);
         let worker = std::thread::Builder::new().name(role.to_owned()).spawn(body).map_err(RolesError::Thread)?;
         self.workers.push((role, worker));
         Ok(())
     }
 
-    /// True once a worker has ended, which without [`RunningRoles::stop`] it does only on an error.
+    /// True once a worker has ended, which without [`RunningRoles::stop`] it does only on an error that no retry cures.
     pub fn has_ended(&self) -> bool {
         self.workers.iter().any(|(_, worker)| worker.is_finished())
     }
 
-    /// Lets every worker commit what it has and leave its group; the first error any of them had.
+    /// Lets every worker commit what it has and end its session; the first error any of them had.
     pub fn stop(self) -> Result<(), RolesError> {
         self.stop.store(true, Ordering::Relaxed);
         let results = self.workers.into_iter().map(|(_, worker)| worker.join().unwrap_or(Err(RolesError::Panicked)));

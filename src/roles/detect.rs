@@ -94,7 +94,7 @@ impl Detect {
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), DetectRoleError> {
         let partials = self.runtime.topics.partials();
         let group = self.runtime.topics.group("detect");
-        let transactional_id = format!("{}-detect", self.runtime.instance);
+        let transactional_id = self.runtime.topics.transactional_id(&self.runtime.instance, "detect");
         let mut session = self.runtime.log.session(&group, &[partials], &transactional_id)?;
         let result = self.work(session.as_mut(), stop);
         session.close();

@@ -106,7 +106,7 @@ impl Intake {
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), IntakeError> {
         self.count_partitions()?;
         let inputs = self.inputs();
-        let transactional_id = format!("{}-intake", self.runtime.instance);
+        let transactional_id = self.runtime.topics.transactional_id(&self.runtime.instance, "intake");
         let mut session = self.runtime.log.session(&self.runtime.topics.group("intake"), &inputs, &transactional_id)?;
         let result = self.read(session.as_mut(), stop);
         session.close();
@@ -175,6 +175,7 @@ impl Intake {
                 self.abort(session)?;
                 self.forget(&partitions);
                 session.release(&partitions)?;
+                self.rewind(session)?;
             }
         }
         Ok(())
@@ -198,8 +199,7 @@ impl Intake {
             Err(IntakeError::Log(LogError::Abort(reason))) => {
                 tracing::warn!(reason, "intake aborts a transaction and reads its records again");
                 self.abort(session)?;
-                let positions = self.partitions.iter().map(|(partition, intake)| position(partition, intake.committed));
-                Ok(session.rewind(&positions.collect::<Vec<_>>())?)
+                self.rewind(session)
             }
             Err(error) => Err(error),
         }
@@ -217,6 +217,8 @@ impl Intake {
         Ok(())
     }
 
+    /// Forgets everything since the last commit: also how far event time had come, because the next heartbeat may speak
+    /// of fewer records.
     fn abort(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         session.abort()?;
         self.rejected.clear();
@@ -225,8 +227,22 @@ impl Intake {
         }
         for intake in self.partitions.values_mut() {
             intake.read = intake.committed;
+            intake.event_time = None;
         }
         Ok(())
+    }
+
+    /// Reads again from where the log says that this group is: a commit that seemed to fail may have been carried out.
+    fn rewind(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
+        let partitions = self.partitions.keys().cloned().collect::<Vec<_>>();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let positions = start_positions(self.runtime.log.as_ref(), session, &partitions)?;
+        for (intake, position) in self.partitions.values_mut().zip(&positions) {
+            (intake.read, intake.committed) = (position.offset, position.offset);
+        }
+        Ok(session.rewind(&positions)?)
     }
 
     fn send_rejected(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {

@@ -31,8 +31,8 @@ pub(super) fn is_unreachable(code: Option<RDKafkaErrorCode>) -> bool {
 /// True if a consumer recovers from this by itself: librdkafka reports it and goes on trying.
 pub(super) fn passes(code: Option<RDKafkaErrorCode>) -> bool {
     use RDKafkaErrorCode::{
-        CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable, NotCoordinator, NotLeaderForPartition,
-        PollExceeded, RebalanceInProgress, UnknownMemberId,
+        CoordinatorLoadInProgress, CoordinatorNotAvailable, IllegalGeneration, LeaderNotAvailable, NotCoordinator,
+        NotLeaderForPartition, PollExceeded, RebalanceInProgress, UnknownMemberId,
     };
     is_unreachable(code)
         || matches!(
@@ -41,6 +41,7 @@ pub(super) fn passes(code: Option<RDKafkaErrorCode>) -> bool {
                 PollExceeded
                     | CoordinatorLoadInProgress
                     | CoordinatorNotAvailable
+                    | IllegalGeneration
                     | LeaderNotAvailable
                     | NotCoordinator
                     | NotLeaderForPartition
@@ -61,8 +62,12 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
     let KafkaError::Transaction(cause) = error else {
         return Verdict::Final(LogError::Failed(format!("Kafka failed in a transaction: {error}")));
     };
+    let transactional_id = transactional_id.to_owned();
+    if cause.code() == RDKafkaErrorCode::FencedInstanceId {
+        return Verdict::Final(LogError::Fenced { transactional_id });
+    }
     if is_fenced(cause) {
-        return Verdict::Final(LogError::Fenced { transactional_id: transactional_id.to_owned() });
+        return Verdict::Final(LogError::Expired { transactional_id });
     }
     if cause.is_fatal() {
         return Verdict::Final(LogError::Failed(format!("Kafka ended the producer `{transactional_id}`: {cause}")));
@@ -76,10 +81,11 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
     Verdict::Final(LogError::Failed(format!("Kafka failed in a transaction of `{transactional_id}`: {cause}")))
 }
 
+/// True if Kafka gave the producer's epoch away: to a newer producer of its name, or to nobody, when it ended a transaction
+/// that was open for too long. The producer cannot know which; its group can.
 fn is_fenced(cause: &RDKafkaError) -> bool {
-    use RDKafkaErrorCode::{Fenced, FencedInstanceId, InvalidProducerEpoch, ProducerFenced};
-    matches!(cause.code(), Fenced | ProducerFenced | FencedInstanceId)
-        || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
+    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
+    matches!(cause.code(), Fenced | ProducerFenced) || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
 }
 
 /// The sentence for a record that could not be written.

@@ -17,6 +17,10 @@ use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Ses
 
 /// How long a session that hears nothing from any broker goes on before it gives up: longer than a broker's restart.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long the group is asked whether a newer member took this one's place, once the producer lost its epoch: a newer
+/// process joins within a second or two of fencing the producer, and the next heartbeat, a second later, says so.
+const REPLACED_WAIT: Duration = Duration::from_secs(5);
+const REPLACED_STEP: Duration = Duration::from_millis(50);
 /// How long a rewind waits for a partition that is only just starting to be read.
 const SEEK_WAIT: Duration = Duration::from_secs(10);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -41,7 +45,7 @@ impl KafkaSession {
         topics: &[String],
         transactional_id: &str,
     ) -> Result<KafkaSession, LogError> {
-        let config = connection.consumer(Some(group));
+        let config = connection.member(group, transactional_id);
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(error::creation)?;
         check_topics(&connection, &consumer, topics)?;
@@ -70,6 +74,9 @@ impl KafkaSession {
         if error::is_refusal(code) {
             return Err(self.failed("read", cause));
         }
+        if self.is_replaced() {
+            return Err(LogError::Fenced { transactional_id: self.transactions.transactional_id().to_owned() });
+        }
         match code {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(self.lost_offset(cause))
@@ -81,6 +88,25 @@ impl KafkaSession {
             _ if error::passes(code) => Ok(()),
             _ => Err(self.failed("read", cause)),
         }
+    }
+
+    /// True if a newer member has this one's name.
+    fn is_replaced(&self) -> bool {
+        let fatal = self.consumer.client().fatal_error();
+        fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
+    }
+
+    /// Finds out why a producer lost its epoch: whoever opens a session of the same name also takes its place in the group.
+    fn explain(&self, error: LogError) -> LogError {
+        let LogError::Expired { transactional_id } = error else { return error };
+        let deadline = Instant::now() + REPLACED_WAIT;
+        while Instant::now() < deadline {
+            if self.is_replaced() {
+                return LogError::Fenced { transactional_id };
+            }
+            std::thread::sleep(REPLACED_STEP);
+        }
+        LogError::Expired { transactional_id }
     }
 
     fn check_silence(&mut self) -> Result<(), LogError> {
@@ -99,13 +125,13 @@ impl KafkaSession {
         super::first_lost(&self.consumer, &positions).unwrap_or_else(|| self.failed("read", cause))
     }
 
-    /// Answers whatever is open and leaves the group.
+    /// Answers whatever is open. The member's place in the group is kept: see [`Session::close`].
     fn leave(&mut self) {
         if let Err(error) = self.transactions.abort() {
             tracing::warn!(target: "maturion::log", %error, "the open transaction was left for Kafka to abort");
         }
         self.consumer.context().close();
-        // A member that owes an answer cannot leave, and dropping it would wait for ever.
+        // A member that owes an answer cannot end, and dropping it would wait for ever.
         let answered = match self.unanswered.take() {
             Some(Rebalance::Assigned(partitions)) => group::take(&self.consumer, &list_of(&partitions)),
             Some(Rebalance::Revoked(partitions) | Rebalance::Lost(partitions)) => {
@@ -114,7 +140,7 @@ impl KafkaSession {
             None => Ok(()),
         };
         if let Err(error) = answered {
-            tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before leaving the group");
+            tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before the session ended");
         }
     }
 }
@@ -220,7 +246,7 @@ impl Session for KafkaSession {
     }
 
     fn send(&mut self, record: Outgoing<'_>) -> Result<(), LogError> {
-        self.transactions.send(&record)
+        self.transactions.send(&record).map_err(|error| self.explain(error))
     }
 
     fn commit(&mut self, offsets: &[Position]) -> Result<(), LogError> {
@@ -228,17 +254,17 @@ impl Session for KafkaSession {
         let Some(metadata) = self.consumer.group_metadata() else {
             return Err(LogError::Failed("the consumer has no group".to_owned()));
         };
-        self.transactions.commit(&list, &metadata)
+        self.transactions.commit(&list, &metadata).map_err(|error| self.explain(error))
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
-        self.transactions.abort()
+        self.transactions.abort().map_err(|error| self.explain(error))
     }
 
     fn close(self: Box<Self>) {}
 }
 
-/// However a session ends, what it had open is undone and the group learns of it.
+/// However a session ends, what it had open is undone.
 impl Drop for KafkaSession {
     fn drop(&mut self) {
         self.leave();

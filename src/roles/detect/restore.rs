@@ -7,7 +7,7 @@
 //! 4. Partials from `replay_from` up to the offset, merged without evaluating any rule.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ use crate::window::partial::{self, VERSION};
 
 /// How long one look at a state topic waits for records.
 const READ_WAIT: Duration = Duration::from_millis(200);
+/// How long reading state back may stand still before it is begun anew: longer than a broker's restart.
+const STALLED_MAX: Duration = Duration::from_secs(60);
 /// Records of state read by one look.
 const READ_RECORDS_MAX: usize = 4_096;
 /// The header of a pane's piece that tells which partials the pane contains.
@@ -59,6 +61,7 @@ impl Detect {
         session: &mut dyn Session,
         partitions: &[Partition],
     ) -> Result<Vec<Position>, DetectRoleError> {
+        let started = Instant::now();
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
@@ -66,6 +69,8 @@ impl Detect {
             positions.push(Position { partition: partition.clone(), offset: owned.next });
             self.shards.insert(partition.number, owned);
         }
+        let (partitions, restored_ms) = (partitions.len(), started.elapsed().as_millis() as u64);
+        tracing::info!(partitions, restored_ms, "detect restored its state");
         Ok(positions)
     }
 }
@@ -284,14 +289,24 @@ fn read_range(
         return Ok(());
     }
     let mut reader = log.reader(&[Position { partition: partition.clone(), offset: from }])?;
-    while reader.positions()?.iter().any(|position| position.offset < to) {
+    let (mut reached, mut moved) = (from, Instant::now());
+    loop {
+        let now = reader.positions()?.first().map_or(reached, |position| position.offset);
+        if now >= to {
+            return Ok(());
+        }
+        if now > reached {
+            (reached, moved) = (now, Instant::now());
+        } else if moved.elapsed() > STALLED_MAX {
+            let Partition { topic, number } = partition;
+            return Err(LogError::Failed(format!("{topic}-{number} cannot be read beyond offset {reached} of {to}")));
+        }
         reader.poll(READ_WAIT, READ_RECORDS_MAX, &mut |record| {
             if record.offset < to {
                 visit(record);
             }
         })?;
     }
-    Ok(())
 }
 
 fn unreadable(partition: i32, error: &dyn std::fmt::Display) -> DetectRoleError {
