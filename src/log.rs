@@ -189,15 +189,13 @@ pub enum LogError {
     /// The transaction must be aborted; the session goes on after that.
     #[error("the transaction must be aborted: {0}")]
     Abort(String),
-    /// A newer session with the same transactional id exists: this one is over, and opening another would end the newer.
-    #[error("another instance took over `{transactional_id}`; give every instance a name of its own")]
-    Fenced { transactional_id: String },
-    /// The log ended a transaction by itself: this session is over, a new one goes on from what was committed.
+    /// Kafka gave the session's name away: this session is over. Mostly a newer one of that name exists, but not always:
+    /// Kafka also ends a transaction that is open for too long, and after a restart it may know a member by a former id.
     #[error(
-        "Kafka ended a transaction of `{transactional_id}`, because this process was paused, or cut off from Kafka, for \
-         longer than transaction.timeout.ms; if that happens again and again, another instance has the same name"
+        "another instance took over `{transactional_id}`, or this one was paused or cut off from Kafka for longer than \
+         transaction.timeout.ms; give every instance a name of its own"
     )]
-    Expired { transactional_id: String },
+    Fenced { transactional_id: String },
     #[error("offset {offset} of {topic}-{partition} is no longer kept; the earliest is {earliest}")]
     OffsetLost { topic: String, partition: i32, offset: i64, earliest: i64 },
     #[error("{0} is full: {1}")]
@@ -210,14 +208,10 @@ pub enum LogError {
 
 impl LogError {
     /// True if a new session may succeed without anyone changing Maturion's files or starting it again: the log is away,
-    /// or refused one request.
+    /// or refused one request. False for [`LogError::Fenced`], of which only another try can tell.
     pub fn passes(&self) -> bool {
         match self {
-            LogError::Unreachable { .. }
-            | LogError::Abort(_)
-            | LogError::Expired { .. }
-            | LogError::Full(..)
-            | LogError::Failed(_) => true,
+            LogError::Unreachable { .. } | LogError::Abort(_) | LogError::Full(..) | LogError::Failed(_) => true,
             LogError::Authentication { .. }
             | LogError::UnknownTopic { .. }
             | LogError::Fenced { .. }

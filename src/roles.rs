@@ -52,11 +52,20 @@ pub enum RolesError {
 impl RolesError {
     /// True if the same work may succeed later; see [`LogError::passes`].
     pub fn passes(&self) -> bool {
+        self.of_the_log().is_some_and(LogError::passes)
+    }
+
+    /// True if the log gave the worker's name away; see [`LogError::Fenced`].
+    pub fn is_fence(&self) -> bool {
+        matches!(self.of_the_log(), Some(LogError::Fenced { .. }))
+    }
+
+    fn of_the_log(&self) -> Option<&LogError> {
         match self {
             RolesError::Log(error)
             | RolesError::Intake(intake::IntakeError::Log(error))
-            | RolesError::Detect(detect::DetectRoleError::Log(error)) => error.passes(),
-            _ => false,
+            | RolesError::Detect(detect::DetectRoleError::Log(error)) => Some(error),
+            _ => None,
         }
     }
 }

@@ -63,11 +63,8 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
         return Verdict::Final(LogError::Failed(format!("Kafka failed in a transaction: {error}")));
     };
     let transactional_id = transactional_id.to_owned();
-    if cause.code() == RDKafkaErrorCode::FencedInstanceId {
-        return Verdict::Final(LogError::Fenced { transactional_id });
-    }
     if is_fenced(cause) {
-        return Verdict::Final(LogError::Expired { transactional_id });
+        return Verdict::Final(LogError::Fenced { transactional_id });
     }
     if cause.is_fatal() {
         return Verdict::Final(LogError::Failed(format!("Kafka ended the producer `{transactional_id}`: {cause}")));
@@ -81,11 +78,10 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
     Verdict::Final(LogError::Failed(format!("Kafka failed in a transaction of `{transactional_id}`: {cause}")))
 }
 
-/// True if Kafka gave the producer's epoch away: to a newer producer of its name, or to nobody, when it ended a transaction
-/// that was open for too long. The producer cannot know which; its group can.
 fn is_fenced(cause: &RDKafkaError) -> bool {
-    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
-    matches!(cause.code(), Fenced | ProducerFenced) || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
+    use RDKafkaErrorCode::{Fenced, FencedInstanceId, InvalidProducerEpoch, ProducerFenced};
+    matches!(cause.code(), Fenced | ProducerFenced | FencedInstanceId)
+        || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
 }
 
 /// The sentence for a record that could not be written.

@@ -17,10 +17,6 @@ use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Ses
 
 /// How long a session that hears nothing from any broker goes on before it gives up: longer than a broker's restart.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long the group is asked whether a newer member took this one's place, once the producer lost its epoch: a newer
-/// process joins within a second or two of fencing the producer, and the next heartbeat, a second later, says so.
-const REPLACED_WAIT: Duration = Duration::from_secs(5);
-const REPLACED_STEP: Duration = Duration::from_millis(50);
 /// How long a rewind waits for a partition that is only just starting to be read.
 const SEEK_WAIT: Duration = Duration::from_secs(10);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -90,23 +86,10 @@ impl KafkaSession {
         }
     }
 
-    /// True if a newer member has this one's name.
+    /// True if the group knows this member's name by another id.
     fn is_replaced(&self) -> bool {
         let fatal = self.consumer.client().fatal_error();
         fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
-    }
-
-    /// Finds out why a producer lost its epoch: whoever opens a session of the same name also takes its place in the group.
-    fn explain(&self, error: LogError) -> LogError {
-        let LogError::Expired { transactional_id } = error else { return error };
-        let deadline = Instant::now() + REPLACED_WAIT;
-        while Instant::now() < deadline {
-            if self.is_replaced() {
-                return LogError::Fenced { transactional_id };
-            }
-            std::thread::sleep(REPLACED_STEP);
-        }
-        LogError::Expired { transactional_id }
     }
 
     fn check_silence(&mut self) -> Result<(), LogError> {
@@ -246,7 +229,7 @@ impl Session for KafkaSession {
     }
 
     fn send(&mut self, record: Outgoing<'_>) -> Result<(), LogError> {
-        self.transactions.send(&record).map_err(|error| self.explain(error))
+        self.transactions.send(&record)
     }
 
     fn commit(&mut self, offsets: &[Position]) -> Result<(), LogError> {
@@ -254,11 +237,11 @@ impl Session for KafkaSession {
         let Some(metadata) = self.consumer.group_metadata() else {
             return Err(LogError::Failed("the consumer has no group".to_owned()));
         };
-        self.transactions.commit(&list, &metadata).map_err(|error| self.explain(error))
+        self.transactions.commit(&list, &metadata)
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
-        self.transactions.abort().map_err(|error| self.explain(error))
+        self.transactions.abort()
     }
 
     fn close(self: Box<Self>) {}
