@@ -112,7 +112,9 @@ pub trait Session: Send {
     /// Throws away everything sent since the last commit.
     fn abort(&mut self) -> Result<(), LogError>;
 
-    /// Leaves the group after an abort of whatever is open, so that others take over at once.
+    /// Ends the session after an abort of whatever is open. On Kafka the member keeps its place in the group for as long
+    /// as its session timeout: whoever opens a session with its transactional id before that gets its partitions back at
+    /// once, and nothing moves; after that others take over.
     fn close(self: Box<Self>);
 }
 
@@ -146,7 +148,7 @@ pub struct TopicInfo {
 /// A connection to one log.
 pub trait Log: Send + Sync {
     /// A member of `group` on `topics`. `transactional_id` is stable per instance and task: opening a session fences
-    /// its predecessor of the same name.
+    /// its predecessor of the same name, takes its place in the group, and aborts what it left open.
     fn session(&self, group: &str, topics: &[String], transactional_id: &str) -> Result<Box<dyn Session>, LogError>;
 
     /// Reads exactly these partitions from these offsets; an offset below the earliest kept one is an error.
@@ -187,8 +189,12 @@ pub enum LogError {
     /// The transaction must be aborted; the session goes on after that.
     #[error("the transaction must be aborted: {0}")]
     Abort(String),
-    /// A newer session with the same transactional id exists, or the group moved on: this session is over.
-    #[error("another instance took over `{transactional_id}`; give every instance a name of its own")]
+    /// Kafka gave the session's name away: this session is over. Mostly a newer one of that name exists, but not always:
+    /// Kafka also ends a transaction that is open for too long, and after a restart it may know a member by a former id.
+    #[error(
+        "another instance took over `{transactional_id}`, or this one was paused or cut off from Kafka for longer than \
+         transaction.timeout.ms; give every instance a name of its own"
+    )]
     Fenced { transactional_id: String },
     #[error("offset {offset} of {topic}-{partition} is no longer kept; the earliest is {earliest}")]
     OffsetLost { topic: String, partition: i32, offset: i64, earliest: i64 },
@@ -198,4 +204,19 @@ pub enum LogError {
     Setting(String),
     #[error("{0}")]
     Failed(String),
+}
+
+impl LogError {
+    /// True if a new session may succeed without anyone changing Maturion's files or starting it again: the log is away,
+    /// or refused one request. False for [`LogError::Fenced`], of which only another try can tell.
+    pub fn passes(&self) -> bool {
+        match self {
+            LogError::Unreachable { .. } | LogError::Abort(_) | LogError::Full(..) | LogError::Failed(_) => true,
+            LogError::Authentication { .. }
+            | LogError::UnknownTopic { .. }
+            | LogError::Fenced { .. }
+            | LogError::OffsetLost { .. }
+            | LogError::Setting(_) => false,
+        }
+    }
 }

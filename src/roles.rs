@@ -7,8 +7,9 @@
 //! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
-//! through the log's groups. A worker lives in steps (`join`, `turn`, `finish`) by the time of its [`Clock`], so that one thread can
-//! drive many of them in any order. Nothing below `roles` starts a thread or a task.
+//! through the log's groups. A worker lives in steps (`join`, `turn`, `finish`) by the time of its [`Clock`], so that one
+//! thread can drive many of them in any order. One that loses the log starts anew from what was committed
+//! ([`supervision`]). Nothing below `roles` starts a thread or a task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use thiserror::Error;
 use crate::evaluate::PipelineSet;
 use crate::log::{LogError, Outgoing, Session};
 use crate::model::pipeline::Source;
-use crate::serve::status::{RoleState, StatusBoard};
+use crate::serve::status::StatusBoard;
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
@@ -30,6 +31,7 @@ pub mod clock;
 pub mod detect;
 pub mod intake;
 pub mod runtime;
+pub mod supervision;
 
 pub use clock::{Clock, SystemClock};
 pub use runtime::Runtime;
@@ -51,6 +53,27 @@ pub enum RolesError {
     Panicked,
 }
 
+impl RolesError {
+    /// True if the same work may succeed later; see [`LogError::passes`].
+    pub fn passes(&self) -> bool {
+        self.of_the_log().is_some_and(LogError::passes)
+    }
+
+    /// True if the log gave the worker's name away; see [`LogError::Fenced`].
+    pub fn is_fence(&self) -> bool {
+        matches!(self.of_the_log(), Some(LogError::Fenced { .. }))
+    }
+
+    fn of_the_log(&self) -> Option<&LogError> {
+        match self {
+            RolesError::Log(error)
+            | RolesError::Intake(intake::IntakeError::Log(error))
+            | RolesError::Detect(detect::DetectRoleError::Log(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// Workers that run until they are stopped.
 #[derive(Default)]
 pub struct RunningRoles {
@@ -59,33 +82,26 @@ pub struct RunningRoles {
 }
 
 impl RunningRoles {
+    /// Starts a worker. `work` makes one, from nothing, each time that it is called.
     fn spawn(
         &mut self,
         role: &'static str,
         board: &Arc<StatusBoard>,
-        work: impl FnOnce(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
+        work: impl Fn(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
     ) -> Result<(), RolesError> {
         let (stop, board) = (Arc::clone(&self.stop), Arc::clone(board));
-        let body = move || {
-            board.role(role, RoleState::Running);
-            let result = work(&stop);
-            if let Err(error) = &result {
-                tracing::error!(role, %error, "a role stopped");
-                board.role(role, RoleState::Failed(error.to_string()));
-            }
-            result
-        };
+        let body = move || supervision::supervise(role, &board, &stop, supervision::RESTART_PAUSE, work);
         let worker = std::thread::Builder::new().name(role.to_owned()).spawn(body).map_err(RolesError::Thread)?;
         self.workers.push((role, worker));
         Ok(())
     }
 
-    /// True once a worker has ended, which without [`RunningRoles::stop`] it does only on an error.
+    /// True once a worker has ended, which without [`RunningRoles::stop`] it does only on an error that no retry cures.
     pub fn has_ended(&self) -> bool {
         self.workers.iter().any(|(_, worker)| worker.is_finished())
     }
 
-    /// Lets every worker commit what it has and leave its group; the first error any of them had.
+    /// Lets every worker commit what it has and end its session; the first error any of them had.
     pub fn stop(self) -> Result<(), RolesError> {
         self.stop.store(true, Ordering::Relaxed);
         let results = self.workers.into_iter().map(|(_, worker)| worker.join().unwrap_or(Err(RolesError::Panicked)));

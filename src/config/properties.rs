@@ -18,10 +18,12 @@ const SECRET: [&str; 7] = [
 ];
 
 /// Properties that exactly-once processing owns.
-const OURS: [&str; 9] = [
+const OURS: [&str; 11] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
     "transactional.id",
     "enable.auto.commit",
     "enable.auto.offset.store",

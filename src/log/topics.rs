@@ -52,6 +52,12 @@ impl Topics {
         self.name(&format!("maturion.{role}"))
     }
 
+    /// The transactional id of an instance's worker, and its name in the group. Installations that share a Kafka have
+    /// prefixes of their own, and so never fence each other, whatever their instances are called.
+    pub fn transactional_id(&self, instance: &str, role: &str) -> String {
+        self.name(&format!("{instance}-{role}"))
+    }
+
     /// Input: log records.
     pub fn logs(&self) -> String {
         self.name("telemetry.logs")

@@ -122,7 +122,8 @@ impl Detect {
     /// Joins the group; fences a predecessor of the same instance.
     pub fn join(&self) -> Result<Box<dyn Session>, DetectRoleError> {
         let Runtime { log, topics, instance, .. } = &self.runtime;
-        Ok(log.session(&topics.group("detect"), &[topics.partials()], &format!("{instance}-detect"))?)
+        let transactional_id = topics.transactional_id(instance, "detect");
+        Ok(log.session(&topics.group("detect"), &[topics.partials()], &transactional_id)?)
     }
 
     fn work(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), DetectRoleError> {

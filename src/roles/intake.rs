@@ -198,6 +198,7 @@ impl Intake {
                 self.forget(&partitions);
                 self.abort(session)?;
                 session.release(&partitions)?;
+                self.rewind(session)?;
             }
         }
         Ok(())
@@ -220,7 +221,8 @@ impl Intake {
             Ok(()) => Ok(()),
             Err(IntakeError::Log(LogError::Abort(reason))) => {
                 tracing::warn!(reason, "intake aborts a transaction and reads its records again");
-                self.abort(session)
+                self.abort(session)?;
+                self.rewind(session)
             }
             Err(error) => Err(error),
         }
@@ -250,8 +252,22 @@ impl Intake {
         for intake in self.partitions.values_mut() {
             intake.read = intake.committed;
         }
-        let positions = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read.offset));
-        Ok(session.rewind(&positions.collect::<Vec<_>>())?)
+        Ok(())
+    }
+
+    /// Reads again from where the log says that this group is: a commit that seemed to fail may have been carried out.
+    fn rewind(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
+        let partitions = self.partitions.keys().cloned().collect::<Vec<_>>();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let positions = start_positions(self.runtime.log.as_ref(), session, &partitions)?;
+        for (intake, position) in self.partitions.values_mut().zip(&positions) {
+            let event_time = intake.committed.event_time.filter(|_| intake.committed.offset == position.offset);
+            let mark = Mark { offset: position.offset, event_time };
+            (intake.read, intake.committed) = (mark, mark);
+        }
+        Ok(session.rewind(&positions)?)
     }
 
     fn send_partials(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {

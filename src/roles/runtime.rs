@@ -140,12 +140,12 @@ impl Runtime {
     pub fn start(&self, with_intake: bool, with_detect: bool) -> Result<RunningRoles, RolesError> {
         let mut running = RunningRoles::default();
         if with_detect {
-            let worker = detect::Detect::new(self.clone());
-            running.spawn("detect", &self.board, move |stop| Ok(worker.run(stop)?))?;
+            let runtime = self.clone();
+            running.spawn("detect", &self.board, move |stop| Ok(detect::Detect::new(runtime.clone()).run(stop)?))?;
         }
         if with_intake {
-            let worker = intake::Intake::new(self.clone())?;
-            running.spawn("intake", &self.board, move |stop| Ok(worker.run(stop)?))?;
+            let runtime = self.clone();
+            running.spawn("intake", &self.board, move |stop| Ok(intake::Intake::new(runtime.clone())?.run(stop)?))?;
         }
         Ok(running)
     }

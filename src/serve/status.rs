@@ -68,6 +68,8 @@ pub enum RoleState {
     /// Reading its state back from the log.
     Restoring,
     Running,
+    /// It lost the log, and why; it starts anew after a pause.
+    Restarting(String),
     /// It ended, and why.
     Failed(String),
 }
@@ -305,6 +307,7 @@ fn judge(roles: &BTreeMap<&'static str, RoleState>, partitions: &[PartitionStatu
             RoleState::Running => {}
             RoleState::Starting => problem(Health::Starting, format!("{role} is starting")),
             RoleState::Restoring => problem(Health::Starting, format!("{role} is restoring its state")),
+            RoleState::Restarting(reason) => problem(Health::Stalled, format!("{role} starts anew: {reason}")),
             RoleState::Failed(reason) => problem(Health::Failed, format!("{role} failed: {reason}")),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use maturion::decode::DecodeLimits;
 use maturion::evaluate::PipelineSet;
 use maturion::log::topics::{Partitions, Topics};
-use maturion::log::{Log, Outgoing, Partition, Position};
+use maturion::log::{Log, LogError, Outgoing, Partition, Position};
 use maturion::model::pipeline::{Limits, Pipeline, Source};
 use maturion::roles::{RunningRoles, Runtime, SystemClock};
 use maturion::serve::status::StatusBoard;
@@ -106,21 +106,26 @@ impl Flow {
 
     /// Everything committed to a topic so far.
     pub fn read(&self, topic: &str) -> Vec<Output> {
+        self.try_read(topic).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, where the broker may be away.
+    pub fn try_read(&self, topic: &str) -> Result<Vec<Output>, LogError> {
         let log = &self.runtime.log;
-        let info = log.describe(&[topic.to_owned()]).expect("described").remove(0);
+        let info = log.describe(&[topic.to_owned()])?.remove(0);
         let topic: Arc<str> = topic.into();
         let partitions = (0..info.partitions).map(|number| Partition { topic: Arc::clone(&topic), number });
         let partitions = partitions.collect::<Vec<_>>();
-        let bounds = log.settled_bounds(&partitions).expect("bounds");
+        let bounds = log.settled_bounds(&partitions)?;
         let start = |(partition, (from, _)): (&Partition, &(i64, i64))| Position {
             partition: partition.clone(),
             offset: *from,
         };
-        let mut reader = log.reader(&partitions.iter().zip(&bounds).map(start).collect::<Vec<_>>()).expect("a reader");
+        let mut reader = log.reader(&partitions.iter().zip(&bounds).map(start).collect::<Vec<_>>())?;
         let mut outputs = Vec::new();
         let is_behind =
             |positions: &[Position]| positions.iter().any(|at| at.offset < bounds[at.partition.number as usize].1);
-        while is_behind(&reader.positions().expect("positions")) {
+        while is_behind(&reader.positions()?) {
             let mut visit = |record: &maturion::log::Record<'_>| {
                 outputs.push(Output {
                     headers: record
@@ -131,9 +136,9 @@ impl Flow {
                     value: record.value.unwrap_or_default().to_vec(),
                 });
             };
-            reader.poll(Duration::from_millis(100), 10_000, &mut visit).expect("polled");
+            reader.poll(Duration::from_millis(100), 10_000, &mut visit)?;
         }
-        outputs
+        Ok(outputs)
     }
 
     /// Reads a topic until `is_enough`; what came instead if it never is.

@@ -1,6 +1,6 @@
 //! The one integration-test binary: what the parts do together, each against the real thing.
 //!
-//! `kafka` finds or starts Apache Kafka, `subject` is a log under test, `flow` runs a whole Maturion on a log and
+//! `faults` kills processes and brokers. `kafka` finds or starts Apache Kafka, `subject` is a log under test, `flow` runs a whole Maturion on a log and
 //! `straight` the core without one; the others are suites.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -9,6 +9,7 @@ mod cli;
 mod compose;
 mod deadlines;
 mod demo;
+mod faults;
 mod flow;
 mod foreign;
 mod generate;
@@ -16,6 +17,7 @@ mod kafka;
 mod layout;
 mod limits;
 mod log;
+mod membership;
 mod oracle;
 mod panes;
 mod readme;
@@ -24,5 +26,6 @@ mod statements;
 mod straight;
 mod subject;
 mod topics;
+mod trouble;
 mod versions;
 mod whole;

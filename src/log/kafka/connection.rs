@@ -32,7 +32,8 @@ const CONSUMER: [(&str, &str); 14] = [
     ("enable.partition.eof", "false"),
     ("isolation.level", "read_committed"),
     ("partition.assignment.strategy", "cooperative-sticky"),
-    // A member that died is noticed after this; a take-over cannot be faster.
+    // A member that died or was stopped, and did not come back, is noticed after this; a take-over cannot be faster, and
+    // a restart that is slower moves partitions.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
     // The default of 1 s makes throughput saw when a queue was full.
@@ -68,7 +69,7 @@ const TRANSACTION_MESSAGE_TIMEOUT_MS: &str = "10000";
 const APPEND_MESSAGE_TIMEOUT_MS: &str = "30000";
 
 /// What the user may not set: exactly-once, or the connection itself, would no longer be what Maturion says it is.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "acks",
     "auto.offset.reset",
     "bootstrap.servers",
@@ -77,6 +78,8 @@ const RESERVED: [&str; 12] = [
     "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
     "isolation.level",
     "metadata.broker.list",
     "partitioner",
@@ -125,6 +128,14 @@ impl Connection {
         if let Some(group) = group {
             config.set("group.id", group);
         }
+        config
+    }
+
+    /// A member of a group. Its name is the static one of Kafka (KIP-345): a process that is killed and starts again under
+    /// it gets its partitions back at once, without a rebalance, and a second process of that name fences the first.
+    pub(super) fn member(&self, group: &str, name: &str) -> ClientConfig {
+        let mut config = self.consumer(Some(group));
+        config.set("group.instance.id", name);
         config
     }
 

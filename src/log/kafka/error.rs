@@ -31,8 +31,8 @@ pub(super) fn is_unreachable(code: Option<RDKafkaErrorCode>) -> bool {
 /// True if a consumer recovers from this by itself: librdkafka reports it and goes on trying.
 pub(super) fn passes(code: Option<RDKafkaErrorCode>) -> bool {
     use RDKafkaErrorCode::{
-        CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable, NotCoordinator, NotLeaderForPartition,
-        PollExceeded, RebalanceInProgress, UnknownMemberId,
+        CoordinatorLoadInProgress, CoordinatorNotAvailable, IllegalGeneration, LeaderNotAvailable, NotCoordinator,
+        NotLeaderForPartition, PollExceeded, RebalanceInProgress, UnknownMemberId,
     };
     is_unreachable(code)
         || matches!(
@@ -41,6 +41,7 @@ pub(super) fn passes(code: Option<RDKafkaErrorCode>) -> bool {
                 PollExceeded
                     | CoordinatorLoadInProgress
                     | CoordinatorNotAvailable
+                    | IllegalGeneration
                     | LeaderNotAvailable
                     | NotCoordinator
                     | NotLeaderForPartition
@@ -61,8 +62,9 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
     let KafkaError::Transaction(cause) = error else {
         return Verdict::Final(LogError::Failed(format!("Kafka failed in a transaction: {error}")));
     };
+    let transactional_id = transactional_id.to_owned();
     if is_fenced(cause) {
-        return Verdict::Final(LogError::Fenced { transactional_id: transactional_id.to_owned() });
+        return Verdict::Final(LogError::Fenced { transactional_id });
     }
     if cause.is_fatal() {
         return Verdict::Final(LogError::Failed(format!("Kafka ended the producer `{transactional_id}`: {cause}")));

@@ -19,8 +19,9 @@ const INIT_WAIT: Duration = Duration::from_secs(30);
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// How long to wait before trying again when the send queue is full or a transaction's call can be repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// How often a retriable call of a transaction is repeated; each lasts up to the transaction's timeout by itself.
-const RETRIES_MAX: usize = 20;
+/// For how long a retriable call of a transaction is repeated; each lasts up to the transaction's timeout by itself.
+/// Beyond it the session ends, and a new one finds out what became of the transaction.
+const RETRY_WAIT: Duration = Duration::from_secs(30);
 /// Waits for acknowledgement in steps, because librdkafka's own wait sleeps for 100 ms at a time.
 const FLUSH_STEP: Duration = Duration::from_millis(1);
 
@@ -73,6 +74,10 @@ impl Transactions {
         Ok(transactions)
     }
 
+    pub(super) fn transactional_id(&self) -> &str {
+        &self.transactional_id
+    }
+
     fn final_error(&self, cause: &KafkaError) -> LogError {
         match error::judge(cause, &self.transactional_id) {
             Verdict::Final(error) => error,
@@ -82,16 +87,19 @@ impl Transactions {
 
     /// Repeats a call while Kafka says that it may be repeated.
     fn retried(&self, call: impl Fn(&Plain) -> Result<(), KafkaError>) -> Result<(), LogError> {
-        let mut last = String::new();
-        for _ in 0..RETRIES_MAX {
+        let deadline = Instant::now() + RETRY_WAIT;
+        loop {
             let Err(cause) = call(&self.producer) else { return Ok(()) };
-            match error::judge(&cause, &self.transactional_id) {
-                Verdict::Retry(reason) => last = reason,
+            let last = match error::judge(&cause, &self.transactional_id) {
+                Verdict::Retry(reason) => reason,
                 Verdict::Final(error) => return Err(error),
+            };
+            if Instant::now() >= deadline {
+                let why = format!("Kafka did not finish a transaction of `{}`: {last}", self.transactional_id);
+                return Err(LogError::Failed(why));
             }
             std::thread::sleep(RETRY_PAUSE);
         }
-        Err(LogError::Failed(format!("Kafka did not finish a transaction of `{}`: {last}", self.transactional_id)))
     }
 
     fn begin(&mut self) -> Result<(), LogError> {
@@ -152,8 +160,9 @@ impl Transactions {
         if !self.is_open {
             return Ok(());
         }
-        self.retried(|producer| producer.abort_transaction(Timeout::Never))?;
+        // A session whose abort fails is over; trying once more while it closes would only keep its end waiting.
         self.is_open = false;
+        self.retried(|producer| producer.abort_transaction(Timeout::Never))?;
         self.producer.context().heard().take_unwritten();
         Ok(())
     }

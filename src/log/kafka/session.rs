@@ -41,7 +41,7 @@ impl KafkaSession {
         topics: &[String],
         transactional_id: &str,
     ) -> Result<KafkaSession, LogError> {
-        let config = connection.consumer(Some(group));
+        let config = connection.member(group, transactional_id);
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(error::creation)?;
         check_topics(&connection, &consumer, topics)?;
@@ -70,6 +70,9 @@ impl KafkaSession {
         if error::is_refusal(code) {
             return Err(self.failed("read", cause));
         }
+        if self.is_replaced() {
+            return Err(LogError::Fenced { transactional_id: self.transactions.transactional_id().to_owned() });
+        }
         match code {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(self.lost_offset(cause))
@@ -81,6 +84,12 @@ impl KafkaSession {
             _ if error::passes(code) => Ok(()),
             _ => Err(self.failed("read", cause)),
         }
+    }
+
+    /// True if the group knows this member's name by another id.
+    fn is_replaced(&self) -> bool {
+        let fatal = self.consumer.client().fatal_error();
+        fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
     }
 
     fn check_silence(&mut self) -> Result<(), LogError> {
@@ -99,13 +108,13 @@ impl KafkaSession {
         super::first_lost(&self.consumer, &positions).unwrap_or_else(|| self.failed("read", cause))
     }
 
-    /// Answers whatever is open and leaves the group.
+    /// Answers whatever is open. The member's place in the group is kept: see [`Session::close`].
     fn leave(&mut self) {
         if let Err(error) = self.transactions.abort() {
             tracing::warn!(target: "maturion::log", %error, "the open transaction was left for Kafka to abort");
         }
         self.consumer.context().close();
-        // A member that owes an answer cannot leave, and dropping it would wait for ever.
+        // A member that owes an answer cannot end, and dropping it would wait for ever.
         let answered = match self.unanswered.take() {
             Some(Rebalance::Assigned(partitions)) => group::take(&self.consumer, &list_of(&partitions)),
             Some(Rebalance::Revoked(partitions) | Rebalance::Lost(partitions)) => {
@@ -114,7 +123,7 @@ impl KafkaSession {
             None => Ok(()),
         };
         if let Err(error) = answered {
-            tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before leaving the group");
+            tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before the session ended");
         }
     }
 }
@@ -238,7 +247,7 @@ impl Session for KafkaSession {
     fn close(self: Box<Self>) {}
 }
 
-/// However a session ends, what it had open is undone and the group learns of it.
+/// However a session ends, what it had open is undone.
 impl Drop for KafkaSession {
     fn drop(&mut self) {
         self.leave();

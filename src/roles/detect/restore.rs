@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ use crate::window::plan::WindowPlan;
 
 /// How long one look at a state topic waits for records.
 const READ_WAIT: Duration = Duration::from_millis(200);
+/// How long reading state back may stand still before it is begun anew: longer than a broker's restart.
+const STALLED_MAX: Duration = Duration::from_secs(60);
 /// Records of state read by one look.
 const READ_RECORDS_MAX: usize = 4_096;
 /// The form of [`Progress`]. A change that older progress cannot be read as takes the next number.
@@ -80,6 +82,7 @@ impl Detect {
         session: &mut dyn Session,
         partitions: &[Partition],
     ) -> Result<Vec<Position>, DetectRoleError> {
+        let started = Instant::now();
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
@@ -87,6 +90,8 @@ impl Detect {
             positions.push(Position { partition: partition.clone(), offset: owned.next });
             self.shards.insert(partition.number, owned);
         }
+        let (partitions, restored_ms) = (partitions.len(), started.elapsed().as_millis() as u64);
+        tracing::info!(partitions, restored_ms, "detect restored its state");
         Ok(positions)
     }
 }
@@ -371,14 +376,24 @@ fn read_range(
         return Ok(());
     }
     let mut reader = log.reader(&[Position { partition: partition.clone(), offset: from }])?;
-    while reader.positions()?.iter().any(|position| position.offset < to) {
+    let (mut reached, mut moved) = (from, Instant::now());
+    loop {
+        let now = reader.positions()?.first().map_or(reached, |position| position.offset);
+        if now >= to {
+            return Ok(());
+        }
+        if now > reached {
+            (reached, moved) = (now, Instant::now());
+        } else if moved.elapsed() > STALLED_MAX {
+            let Partition { topic, number } = partition;
+            return Err(LogError::Failed(format!("{topic}-{number} cannot be read beyond offset {reached} of {to}")));
+        }
         reader.poll(READ_WAIT, READ_RECORDS_MAX, &mut |record| {
             if record.offset < to {
                 visit(record);
             }
         })?;
     }
-    Ok(())
 }
 
 pub(super) fn unwritable(partition: i32, error: &dyn std::fmt::Display) -> DetectRoleError {
