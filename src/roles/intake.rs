@@ -121,7 +121,8 @@ impl Intake {
     pub fn join(&mut self) -> Result<Box<dyn Session>, IntakeError> {
         self.count_partitions()?;
         let Runtime { log, topics, instance, .. } = &self.runtime;
-        Ok(log.session(&topics.group("intake"), &self.inputs(), &format!("{instance}-intake"))?)
+        let transactional_id = topics.transactional_id(instance, "intake");
+        Ok(log.session(&topics.group("intake"), &self.inputs(), &transactional_id)?)
     }
 
     fn read(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), IntakeError> {

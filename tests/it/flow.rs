@@ -94,6 +94,13 @@ impl Flow {
         }
     }
 
+    /// Stops every worker, whatever became of it.
+    pub fn abandon(&mut self) {
+        if let Some(roles) = self.roles.take() {
+            let _ = roles.stop();
+        }
+    }
+
     /// Appends records to a topic, `(partition, value)`, and waits for their acknowledgement.
     pub fn append<'a>(&self, topic: &str, records: impl IntoIterator<Item = (i32, &'a [u8])>) {
         let appender = self.runtime.log.appender().expect("an appender");

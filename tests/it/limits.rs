@@ -63,8 +63,8 @@ fn folded(arrived: &[String], most: usize) -> Vec<(String, u64)> {
     let mut known: Vec<(String, u64)> = Vec::new();
     let mut others = 0;
     for module in arrived {
-        match known.iter_mut().find(|(name, _)| name == module) {
-            Some((_, count)) => *count += 1,
+        match known.iter().position(|(name, _)| name == module) {
+            Some(place) => known[place].1 += 1,
             None if known.len() < most => known.push((module.clone(), 1)),
             None => others += 1,
         }

@@ -22,6 +22,7 @@ mod oracle;
 mod panes;
 mod readme;
 mod serve;
+mod state;
 mod statements;
 mod straight;
 mod subject;

@@ -1,7 +1,6 @@
 //! Changing a pipeline while it runs: every row is in exactly one version's window, nothing is judged on half of the
 //! truth, and what did not change goes on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const MINUTE: Micros = 60 * SECOND;
 const HOUR: Micros = 60 * MINUTE;
 /// 2025-12-03T10:00:00Z.
 const START: Micros = 1_764_756_000 * SECOND;
-const PARTITIONS: i32 = 2;
+const PARTITIONS: i32 = 4;
 const BEFORE: &str = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, module, count(*) AS n,
                              avg(duration_ms) AS mean FROM logs GROUP BY 1, 2";
 /// One more column; what was there stays.
@@ -115,7 +114,8 @@ fn changed(from: &str, to: &str) -> (Flow, u64) {
     flow.start();
     let mut rows = append_minutes(&flow, 0..6, 5);
     // Half of the seventh minute; its window is open when the process stops.
-    let half = (0..5).map(|nth| record(START + 6 * MINUTE + nth * SECOND, "even", 5)).collect::<Vec<_>>();
+    let module = |nth| if nth % 2 == 0 { "even" } else { "odd" };
+    let half = (0..5).map(|nth| record(START + 6 * MINUTE + nth * SECOND, module(nth), 5)).collect::<Vec<_>>();
     flow.append(&flow.runtime.topics.logs(), half.iter().map(|value| (0, value.as_slice())));
     rows += 5;
     flow.wait_until_closed(START + 5 * MINUTE);
@@ -138,7 +138,7 @@ fn a_changed_statement_loses_no_row_and_marks_the_window_that_both_have_rows_of(
     assert_eq!(parts, 15, "{windows:#?}");
     assert_eq!(whole, 110);
     let split = windows.iter().filter(|row| !row.3).map(|row| row.0.as_str()).collect::<Vec<_>>();
-    assert!(split.len() == 3 && split.iter().all(|start| *start == "2025-12-03T10:06:00Z"), "{split:?}");
+    assert!(split.len() == 4 && split.iter().all(|start| *start == "2025-12-03T10:06:00Z"), "{split:?}");
     let mut whole = windows.iter().filter(|row| row.3).map(|row| (&row.0, &row.1)).collect::<Vec<_>>();
     whole.dedup();
     assert_eq!(whole.len(), 22, "a window was written twice: {windows:#?}");
@@ -162,17 +162,24 @@ fn processes_with_the_old_and_the_new_file_side_by_side_lose_no_row_and_judge_no
     old.start();
     let mut rows = append_minutes(&old, 0..3, 5);
     old.wait_until_closed(START + 2 * MINUTE);
-    let mut new = Flow::new(log, "t.", PARTITIONS, vec![requests(WITH_MORE, vec![few()])]);
-    new.runtime.instance = "another".to_owned();
-    new.start();
-    // Both own an input partition before the next records come.
+    let start_new = |name: &str| {
+        let mut new = Flow::new(Arc::clone(&log), "t.", PARTITIONS, vec![requests(WITH_MORE, vec![few()])]);
+        new.runtime.instance = name.to_owned();
+        new.start();
+        new
+    };
+    let (mut new, mut third) = (start_new("new"), start_new("third"));
+    // The old file and the new one are both at work on logs before the next records come.
     let owns = |flow: &Flow| {
         let status = flow.runtime.board.snapshot();
         status.partitions.iter().filter(|partition| partition.topic == flow.runtime.topics.logs()).count()
     };
-    crate::subject::eventually("both processes own a partition", || owns(&old) == 1 && owns(&new) == 1);
+    crate::subject::eventually("both files are at work", || {
+        owns(&old) > 0 && owns(&new) + owns(&third) > 0 && owns(&old) + owns(&new) + owns(&third) == PARTITIONS as usize
+    });
     rows += append_minutes(&new, 3..9, 5);
     old.stop();
+    third.stop();
     let value = record(START + 30 * MINUTE, "closer", 1);
     new.append(&new.runtime.topics.logs(), (0..PARTITIONS).map(|partition| (partition, value.as_slice())));
     new.wait_until_closed(START + 20 * MINUTE);

@@ -170,7 +170,16 @@ impl Shard {
 
     /// Lets go of versions that nobody runs any more, and of the series of pipelines that are gone with them.
     pub(super) fn retire(&mut self, out: &mut Outputs) -> Result<(), ShardError> {
-        let is_silent = |seen_at: Micros| self.wall.saturating_sub(seen_at) >= RETIRE_AFTER;
+        let wall = self.wall;
+        if wall == 0 {
+            return Ok(());
+        }
+        // What came before the first heartbeat came now.
+        let versions = self.pipelines.iter_mut().map(|shard| &mut shard.progress);
+        for progress in versions.chain(self.versions.awaited.values_mut().flat_map(BTreeMap::values_mut)) {
+            progress.seen_at = if progress.seen_at == 0 { wall } else { progress.seen_at };
+        }
+        let is_silent = |seen_at: Micros| wall.saturating_sub(seen_at) >= RETIRE_AFTER;
         let mut leaving = Vec::new();
         for (place, compiled) in self.set.pipelines().iter().enumerate().filter(|(_, compiled)| !compiled.is_current) {
             let PipelineShard { windows, progress, .. } = &self.pipelines[place];
@@ -215,7 +224,7 @@ impl Shard {
 
     /// Ends the series that no pipeline here has, once no other version of theirs runs anywhere.
     fn end_orphans(&mut self, out: &mut Outputs) -> Result<(), ShardError> {
-        if self.wall == 0 || self.versions.orphans.is_empty() {
+        if self.versions.orphans.is_empty() {
             return Ok(());
         }
         let is_run = |name: &String| {
