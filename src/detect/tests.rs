@@ -180,7 +180,9 @@ fn a_changed_pipeline_keeps_what_did_not_change() {
     let mut stage = Stage::new(vec![above_10("kept"), above_10("dropped")]);
     stage.values(&[12.0]);
     stage.detector = Stage::new(vec![above_10("kept"), above_10("added")]).detector;
-    assert_eq!(stage.values(&[12.0]).iter().map(|it| it.rule.as_str()).collect::<Vec<_>>(), ["added"]);
+    let said = stage.values(&[12.0]);
+    let said = said.iter().map(|it| (it.rule.as_str(), it.change)).collect::<Vec<_>>();
+    assert_eq!(said, [("dropped", Change::Resolved), ("added", Change::Opened)]);
     assert_eq!(stage.state.firing().collect::<Vec<_>>(), ["added", "kept"]);
 }
 
