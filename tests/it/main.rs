@@ -1,7 +1,7 @@
 //! The one integration-test binary: what the parts do together, each against the real thing.
 //!
 //! `kafka` finds or starts Apache Kafka, `subject` is a log under test, `flow` runs a whole Maturion on a log and
-//! `straight` the core without one; the others are suites.
+//! `straight` the core without one, `simulation` everything in one thread; the others are suites.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -19,6 +19,7 @@ mod oracle;
 mod panes;
 mod readme;
 mod serve;
+mod simulation;
 mod statements;
 mod straight;
 mod subject;
