@@ -8,8 +8,10 @@ mod faulty;
 mod mutant;
 mod oracle;
 mod pipelines;
+mod processes;
 mod records;
 mod regressions;
+mod schedule;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -40,7 +40,9 @@ fn enter(world: &Weak<World>, life: Life, call: &str) -> Result<Arc<World>, LogE
 
 impl Log for FaultyLog {
     fn session(&self, group: &str, topics: &[String], transactional_id: &str) -> Result<Box<dyn Session>, LogError> {
-        let inner = self.enter("session")?.log.session(group, topics, transactional_id)?;
+        let world = self.enter("session")?;
+        let inner = world.log.session(group, topics, transactional_id)?;
+        world.opened(transactional_id);
         Ok(Box::new(FaultySession {
             inner,
             world: Weak::clone(&self.world),
