@@ -210,7 +210,7 @@ impl World {
         !self.is_healed() && self.state().chance.random_ratio(1, times)
     }
 
-    pub(super) fn happens(&self, of: impl Fn(&Rates) -> u32) -> bool {
+    fn happens(&self, of: impl Fn(&Rates) -> u32) -> bool {
         let mut state = self.state();
         let rate = of(&state.rates);
         !self.is_healed() && rate > 0 && state.chance.random_ratio(rate, 1_000)
