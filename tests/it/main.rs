@@ -1,7 +1,8 @@
 //! The one integration-test binary: what the parts do together, each against the real thing.
 //!
-//! `faults` kills processes and brokers. `kafka` finds or starts Apache Kafka, `subject` is a log under test, `flow` runs a whole Maturion on a log and
-//! `straight` the core without one; the others are suites.
+//! `kafka` finds or starts Apache Kafka, `subject` is a log under test, `flow` runs a whole Maturion on a log and
+//! `straight` the core without one, `simulation` everything in one thread, `faults` as processes that are killed; the others
+//! are suites.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -24,6 +25,7 @@ mod panes;
 mod readme;
 mod reference;
 mod serve;
+mod simulation;
 mod state;
 mod statements;
 mod straight;

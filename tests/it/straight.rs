@@ -29,7 +29,10 @@ pub struct Step {
 
 impl Straight {
     pub fn new(pipelines: Vec<Pipeline>) -> Straight {
-        let set = Arc::new(PipelineSet::compile(pipelines).unwrap_or_else(|error| panic!("{error}")));
+        Straight::with(Arc::new(PipelineSet::compile(pipelines).unwrap_or_else(|error| panic!("{error}"))))
+    }
+
+    pub fn with(set: Arc<PipelineSet>) -> Straight {
         let limits = DecodeLimits { ahead_max: Micros::MAX, ..DecodeLimits::default() };
         let input = |table, name, source| {
             let aggregators =
