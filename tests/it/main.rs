@@ -20,6 +20,7 @@ mod membership;
 mod oracle;
 mod panes;
 mod readme;
+mod scale;
 mod serve;
 mod statements;
 mod straight;

@@ -61,6 +61,9 @@ impl Detect {
         session: &mut dyn Session,
         partitions: &[Partition],
     ) -> Result<Vec<Position>, DetectRoleError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
         let started = Instant::now();
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
