@@ -12,6 +12,11 @@ const INPUT_BYTES_MAX: &str = "1048588";
 const DEAD_LETTER_BYTES_MAX: &str = "2097152";
 /// A message of aggregate state holds many series; raising this costs memory in the broker's and the readers' buffers.
 const STATE_BYTES_MAX: &str = "8388608";
+/// Compaction leaves a partition's newest segment alone, and a restart reads it from its start. With Kafka's default of 1 GB
+/// a restart would read hours of overwritten state; smaller ones only make more files.
+const STATE_SEGMENT_BYTES: &str = "16777216";
+/// Compaction begins when so much of a partition is overwritten: a lower share makes the broker copy more often.
+const STATE_DIRTY_RATIO: &str = "0.3";
 const WEEK_MS: &str = "604800000";
 const MONTH_MS: &str = "2592000000";
 /// Deleted by nobody but [`Log::trim`].
@@ -133,7 +138,13 @@ impl Topics {
         };
         // Replayed old data must not expire at once, so what is internal counts its age from when it was written.
         let append_time = ("message.timestamp.type", "LogAppendTime");
-        let state = vec![("cleanup.policy", "compact"), append_time, ("max.message.bytes", STATE_BYTES_MAX)];
+        let state = vec![
+            ("cleanup.policy", "compact"),
+            append_time,
+            ("max.message.bytes", STATE_BYTES_MAX),
+            ("segment.bytes", STATE_SEGMENT_BYTES),
+            ("min.cleanable.dirty.ratio", STATE_DIRTY_RATIO),
+        ];
         let input = with(delete(WEEK_MS), &[("max.message.bytes", INPUT_BYTES_MAX)]);
         vec![
             topic(self.logs(), inputs, &input),

@@ -5,9 +5,9 @@
 //! the board says so. What no retry cures ends the worker, and with it the process: refused credentials, a topic or
 //! records that are gone, state that contradicts itself, a pipeline that cannot be computed, and another instance of the
 //! same name. Of that a fence is no proof: Kafka also fences a process that was paused for too long, and members whose
-//! coordinator went down in the middle of a rebalance. So a fenced worker starts anew once; if it is fenced again within
-//! [`NAMESAKE_WINDOW`], a namesake lives, and it ends. Of two namesakes the older is fenced first, so the newer stays.
-//! Nothing is retried in a hurry, and nothing that was not committed survives.
+//! coordinator went down in the middle of a rebalance. So a fenced worker starts anew; only one that is fenced
+//! [`FENCES_MAX`] times within [`NAMESAKE_WINDOW`] has a namesake, and ends. Of two namesakes the older is fenced first, so
+//! the newer stays. Nothing is retried in a hurry, and nothing that was not committed survives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,10 +19,11 @@ use crate::serve::status::{RoleState, StatusBoard};
 /// How long a worker rests after an error before it starts anew. Longer delays a recovery by as much, shorter writes more
 /// of the same into the logs; well below the session timeout, so that its partitions are still its own.
 pub const RESTART_PAUSE: Duration = Duration::from_secs(2);
-/// Two fences of one worker within this are the work of a namesake, which starts anew as soon as it is fenced, too. Longer
-/// ends more processes whose broker goes down again and again, shorter lets namesakes on a slow machine fence each other
-/// for ever.
-pub const NAMESAKE_WINDOW: Duration = Duration::from_secs(60);
+/// So many fences of one worker within [`NAMESAKE_WINDOW`] are the work of a namesake, which starts anew as soon as it is
+/// fenced, too: about every five seconds one of the two is. Fewer fences or a longer window end processes whose broker
+/// went down two or three times in a row, the contrary lets namesakes on a slow machine fence each other for ever.
+pub const FENCES_MAX: usize = 3;
+pub const NAMESAKE_WINDOW: Duration = Duration::from_secs(30);
 /// How soon a rest ends when the process is told to stop.
 const STOP_STEP: Duration = Duration::from_millis(50);
 
@@ -34,7 +35,7 @@ pub(super) fn supervise(
     pause: Duration,
     work: impl Fn(&AtomicBool) -> Result<(), RolesError>,
 ) -> Result<(), RolesError> {
-    let mut fenced = None;
+    let mut fences = Vec::new();
     loop {
         // It runs once its group has told it which partitions are its own.
         board.role(role, RoleState::Starting);
@@ -42,11 +43,12 @@ pub(super) fn supervise(
         let ended = work(stop);
         board.ended(role);
         let Err(error) = ended else { return Ok(()) };
-        let is_first_fence = error.is_fence() && fenced.is_none_or(|at: Instant| at.elapsed() > NAMESAKE_WINDOW);
-        if is_first_fence {
-            fenced = Some(Instant::now());
-        }
-        if !is_first_fence && !error.passes() {
+        let has_namesake = error.is_fence() && {
+            fences.retain(|at: &Instant| at.elapsed() < NAMESAKE_WINDOW);
+            fences.push(Instant::now());
+            fences.len() >= FENCES_MAX
+        };
+        if has_namesake || !(error.is_fence() || error.passes()) {
             events::role_stopped(role, &error.to_string());
             board.role(role, RoleState::Failed(error.to_string()));
             return Err(error);
@@ -120,15 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_fenced_twice_in_a_row_has_a_namesake() {
+    fn a_worker_that_is_fenced_again_and_again_has_a_namesake() {
         let (board, stop, runs) = (StatusBoard::new(""), AtomicBool::new(false), AtomicUsize::new(0));
         let fenced = || LogError::Fenced { transactional_id: "a".to_owned() };
         let result = supervise("intake", &board, &stop, PAUSE, |_| match runs.fetch_add(1, Ordering::Relaxed) {
-            0 | 2 => Err(fenced().into()),
-            _ => Err(unreachable()),
+            1 | 3 => Err(unreachable()),
+            _ => Err(fenced().into()),
         });
         assert!(matches!(result, Err(RolesError::Log(LogError::Fenced { .. }))), "{result:?}");
-        assert_eq!(runs.into_inner(), 3);
+        assert_eq!(runs.into_inner(), 5);
         assert_eq!(board.snapshot().roles[0].state, RoleState::Failed(fenced().to_string()));
     }
 

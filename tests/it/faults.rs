@@ -2,7 +2,7 @@
 //! window, every detection and every dead letter is there once, and equal to the oracle in plain Rust.
 //!
 //! The broker is this group's own, because it is stopped; the trials run one after the other. By default one short trial
-//! does a little of everything. `MATURION_FAULTS=full cargo test --release --test it faults` does all of it, for about
+//! does a little of everything, and one stops a process whose broker is gone. `MATURION_FAULTS=full cargo test --release --test it faults` does all of it, for about
 //! forty minutes; `MATURION_FAULTS_SEED` repeats what was done. Each trial prints a line for docs/guarantees.md.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -52,6 +52,21 @@ fn kills_a_bounce_a_cut_and_a_stop_lose_nothing_and_double_nothing() {
     trial.processes[nth].stop();
     trial.restart(nth);
     trial.finish("3 kills, 1 bounce, 1 cut, 1 stop");
+}
+
+/// librdkafka waits for ever for a broker that is gone to abort a transaction; the process could only be killed.
+#[test]
+fn a_process_can_be_stopped_while_the_broker_is_gone() {
+    let Some(mut stage) = stage() else { return };
+    let mut trial = Trial::begin("SIGTERM while the broker is gone", &mut stage, "");
+    trial.stage.kafka.tell("kill");
+    // Until what was sent has failed, and its transaction is to be aborted.
+    std::thread::sleep(Duration::from_secs(13));
+    trial.processes[1].signal("TERM");
+    trial.processes[1].wait();
+    trial.stage.kafka.tell("start");
+    trial.restart(1);
+    trial.finish("1 outage, 1 stop");
 }
 
 #[test]

@@ -134,6 +134,14 @@ fn a_rewind_after_an_abort_reads_again(subject: &Subject) {
     assert_eq!(subject.values(&output, 0), ["right"]);
 }
 
+/// After everything was lost, there is nothing to read again.
+fn a_rewind_of_nothing_does_nothing(subject: &Subject) {
+    let input = subject.create("in", 1, &[]);
+    let mut member = subject.member("g", &input, "id");
+    member.take(1);
+    member.session.rewind(&[]).unwrap();
+}
+
 fn a_rewind_may_follow_the_assignment_at_once(subject: &Subject) {
     let input = subject.create("in", 1, &[]);
     subject.append(&input, 0, &["a", "b", "c"]);
@@ -361,6 +369,7 @@ behaviours! {
     nothing_is_read_while_an_answer_is_owed,
     a_rewind_after_an_abort_reads_again,
     a_rewind_may_follow_the_assignment_at_once,
+    a_rewind_of_nothing_does_nothing,
     a_tombstone_advances_the_offset,
     headers_keys_and_timestamps_survive,
     append_time_replaces_the_producers,

@@ -24,6 +24,7 @@ mod oracle;
 mod panes;
 mod readme;
 mod reference;
+mod scale;
 mod serve;
 mod simulation;
 mod state;

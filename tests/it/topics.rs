@@ -3,10 +3,15 @@
 use std::fs;
 use std::process::Command;
 
+use maturion::log::topics::{Partitions, Topics};
+use maturion::log::{Log, Outgoing, Position};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use tempfile::TempDir;
 
 use crate::kafka::{Kafka, unique_prefix};
 use crate::kafka_or_skip;
+use crate::subject::{PATIENCE, STEP, Subject, eventually, outgoing, partition};
 
 /// A folder whose configuration names topics that no other test uses.
 fn folder(kafka: &Kafka) -> (TempDir, String) {
@@ -85,4 +90,37 @@ fn refused_credentials_are_said_without_showing_them() {
     assert_eq!((code, said.as_str()), (1, ""), "{error}");
     assert!(error.starts_with(&format!("maturion: Kafka at {sasl} refused to authenticate: ")), "{error}");
     assert!(error.lines().count() == 1 && !error.contains("hunter2"), "{error}");
+}
+
+/// A restart reads the state from its start. With Kafka's defaults everything that was ever written would stay there.
+#[test]
+fn overwritten_state_is_let_go_of() {
+    let subject = Subject::kafka(kafka_or_skip!());
+    let topics = Topics::new(&subject.prefix);
+    topics.ensure(&*subject.log, Partitions { inputs: 1, series: 1 }).unwrap();
+    let (topic, written) = (topics.baselines(), 400);
+    let appender = subject.log.appender().unwrap();
+    // Bytes that do not compress: three segments full.
+    let mut value = vec![0; 125_000];
+    StdRng::seed_from_u64(1).fill_bytes(&mut value);
+    for _ in 0..written {
+        let record = outgoing(&topic, 0, "");
+        appender.append(Outgoing { key: Some(b"series"), value: Some(&value), ..record }).unwrap();
+    }
+    appender.flush(PATIENCE).unwrap();
+    eventually("less than half of it is left", || {
+        std::thread::sleep(STEP * 20);
+        count(&*subject.log, &topic) < written / 2
+    });
+}
+
+fn count(log: &dyn Log, topic: &str) -> usize {
+    let place = partition(topic, 0);
+    let end = log.bounds(std::slice::from_ref(&place)).unwrap()[0].1;
+    let mut reader = log.reader(&[Position { partition: place, offset: 0 }]).unwrap();
+    let mut records = 0;
+    while reader.positions().unwrap()[0].offset < end {
+        records += reader.poll(STEP, 1_000, &mut |_| {}).unwrap();
+    }
+    records
 }

@@ -13,9 +13,9 @@ use crate::straight::Straight;
 use crate::subject::connect;
 
 const PARTITIONS: i32 = 4;
-const MINUTE: i64 = 60_000_000;
+pub const MINUTE: i64 = 60_000_000;
 /// 2025-12-03T10:00:00Z, in microseconds.
-const START: i64 = 1_764_756_000_000_000;
+pub const START: i64 = 1_764_756_000_000_000;
 
 fn log(kafka: &Kafka) -> Arc<dyn Log> {
     Arc::new(connect(&kafka.brokers, &[]).expect("Kafka"))
@@ -61,7 +61,7 @@ fn a_real_web_log_replayed_through_kafka_equals_the_batch() {
 }
 
 /// Half an hour of one module in which, from the tenth minute to the twentieth, every fifth request fails.
-fn outage() -> Vec<Vec<u8>> {
+pub fn outage() -> Vec<Vec<u8>> {
     let record = |nth: i64| {
         let time = START + nth * MINUTE / 400;
         let is_ill = (10..20).contains(&((time - START) / MINUTE));
@@ -76,7 +76,7 @@ fn outage() -> Vec<Vec<u8>> {
 }
 
 /// What was said of whom, with the ids; the moment of a `continuous` rule's first word may differ with arrival.
-fn said(detections: &[Output]) -> Vec<(String, String, String)> {
+pub fn said(detections: &[Output]) -> Vec<(String, String, String)> {
     let one = |output: &Output| {
         let body = output.json();
         let rule = format!("{}.{} {}", body["pipeline"], body["rule"], body["series"]);

@@ -6,7 +6,6 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ThreadedProducer};
-use rdkafka::util::Timeout;
 
 use super::connection::{Connection, Heard, PlainContext};
 use super::error::{self, Verdict};
@@ -19,9 +18,10 @@ const INIT_WAIT: Duration = Duration::from_secs(30);
 const QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// How long to wait before trying again when the send queue is full or a transaction's call can be repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// For how long a retriable call of a transaction is repeated; each lasts up to the transaction's timeout by itself.
-/// Beyond it the session ends, and a new one finds out what became of the transaction.
-const RETRY_WAIT: Duration = Duration::from_secs(30);
+/// How long one call of a transaction may take, repeated while Kafka says so. It is longer than the transaction's timeout,
+/// by which librdkafka bounds a commit, but not an abort, which waits for ever for a broker that is gone. Beyond it the
+/// session ends, and a new one finds out what became of the transaction.
+const CALL_WAIT: Duration = Duration::from_secs(30);
 /// Waits for acknowledgement in steps, because librdkafka's own wait sleeps for 100 ms at a time.
 const FLUSH_STEP: Duration = Duration::from_millis(1);
 
@@ -87,7 +87,7 @@ impl Transactions {
 
     /// Repeats a call while Kafka says that it may be repeated.
     fn retried(&self, call: impl Fn(&Plain) -> Result<(), KafkaError>) -> Result<(), LogError> {
-        let deadline = Instant::now() + RETRY_WAIT;
+        let deadline = Instant::now() + CALL_WAIT;
         loop {
             let Err(cause) = call(&self.producer) else { return Ok(()) };
             let last = match error::judge(&cause, &self.transactional_id) {
@@ -148,12 +148,12 @@ impl Transactions {
     }
 
     fn try_commit(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), LogError> {
-        // librdkafka bounds each of these by transaction.timeout.ms; a bound of ours could only leave it in doubt.
+        // Records that cannot be written fail by their own timeout, which is below the transaction's.
         while !flush(&self.producer, QUEUE_WAIT) {}
         if offsets.count() > 0 {
-            self.retried(|producer| producer.send_offsets_to_transaction(offsets, group, Timeout::Never))?;
+            self.retried(|producer| producer.send_offsets_to_transaction(offsets, group, CALL_WAIT))?;
         }
-        self.retried(|producer| producer.commit_transaction(Timeout::Never))
+        self.retried(|producer| producer.commit_transaction(CALL_WAIT))
     }
 
     pub(super) fn abort(&mut self) -> Result<(), LogError> {
@@ -162,7 +162,7 @@ impl Transactions {
         }
         // A session whose abort fails is over; trying once more while it closes would only keep its end waiting.
         self.is_open = false;
-        self.retried(|producer| producer.abort_transaction(Timeout::Never))?;
+        self.retried(|producer| producer.abort_transaction(CALL_WAIT))?;
         self.producer.context().heard().take_unwritten();
         Ok(())
     }

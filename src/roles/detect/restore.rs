@@ -85,6 +85,10 @@ impl Detect {
         partitions: &[Partition],
     ) -> Result<Vec<Position>, DetectRoleError> {
         let (began, board) = (self.runtime.clock.elapsed(), Arc::clone(&self.runtime.board));
+        if partitions.is_empty() {
+            board.role(super::ROLE, RoleState::Running);
+            return Ok(Vec::new());
+        }
         board.role(super::ROLE, RoleState::Restoring);
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
@@ -93,11 +97,9 @@ impl Detect {
             positions.push(Position { partition: partition.clone(), offset: owned.next });
             self.shards.insert(partition.number, owned);
         }
-        if !partitions.is_empty() {
-            let took = self.since(began);
-            board.metrics().restored(took);
-            events::state_restored(partitions.len() as u64, took.as_millis() as u64);
-        }
+        let took = self.since(began);
+        board.metrics().restored(took);
+        events::state_restored(partitions.len() as u64, took.as_millis() as u64);
         board.role(super::ROLE, RoleState::Running);
         Ok(positions)
     }

@@ -1,4 +1,8 @@
-//! Known records at a steady rate, and what must become of them, in plain Rust.
+//! Records at a steady rate, and what must become of those that Kafka accepted, in plain Rust.
+//!
+//! The producer repeats what was not acknowledged, without idempotence, because librdkafka's idempotent producer was
+//! seen to stand still after several bounces of its broker. The truth is therefore what stands in the input, not what
+//! was meant to: that is what Maturion promises about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use maturion::log::{Appender, Log, LogError, Outgoing};
+use maturion::log::{Log, Partition, Position, Record};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::Value;
 
 /// Records in a second.
 pub const RATE: i64 = 20_000;
@@ -67,22 +75,49 @@ impl Row {
     }
 }
 
-/// What was written, and therefore what must come out.
+/// What Kafka accepted, and therefore what must come out.
 #[derive(Debug, Default)]
 pub struct Truth {
     pub records: i64,
     pub windows: BTreeMap<Place, Row>,
-    pub bad: BTreeSet<Vec<u8>>,
+    /// Records that are none, by partition and offset.
+    pub bad: BTreeMap<(i32, i64), Vec<u8>>,
 }
 
 impl Truth {
-    fn count(&mut self, place: Place, is_error: bool, duration_ms: i64) {
+    /// Reads the whole input.
+    fn read(log: &dyn Log, topic: &str) -> Truth {
+        let topic: Arc<str> = topic.into();
+        let partitions = (0..PARTITIONS).map(|number| Partition { topic: Arc::clone(&topic), number });
+        let partitions = partitions.collect::<Vec<_>>();
+        let bounds = log.bounds(&partitions).expect("bounds");
+        let starts = partitions.into_iter().map(|partition| Position { partition, offset: 0 }).collect::<Vec<_>>();
+        let mut reader = log.reader(&starts).expect("a reader");
+        let mut truth = Truth::default();
+        let is_behind = |at: &Position| at.offset < bounds[at.partition.number as usize].1;
+        while reader.positions().expect("positions").iter().any(is_behind) {
+            reader.poll(Duration::from_millis(100), 10_000, &mut |record| truth.count(record)).expect("read");
+        }
+        truth
+    }
+
+    fn count(&mut self, record: &Record<'_>) {
+        let value = record.value.expect("no tombstones");
+        let Ok(body) = serde_json::from_slice::<Value>(value) else {
+            self.bad.insert((record.partition, record.offset), value.to_vec());
+            return;
+        };
+        if body["event"] != "http_request" {
+            return;
+        }
+        let time = body["timestamp"].as_i64().expect("a time");
+        let place = (time - time.rem_euclid(WINDOW), number(&body["organisation_id"]), number(&body["module"]));
         self.records += 1;
         let row = self.windows.entry(place).or_default();
         row.requests += 1;
-        row.errors += i64::from(is_error);
+        row.errors += i64::from(body["status_code"] == 503);
         // Whole numbers, so that no order of adding them matters.
-        row.duration_ms += duration_ms as f64;
+        row.duration_ms += body["duration_ms"].as_f64().expect("a number");
     }
 
     /// When a detection opened (`true`) or resolved, by the window that said so.
@@ -102,74 +137,86 @@ impl Truth {
     }
 }
 
+/// The number at the end of a label.
+pub fn number(label: &Value) -> i64 {
+    let (_, number) = label.as_str().and_then(|label| label.split_once('_')).expect("a label of the load");
+    number.parse().expect("a number")
+}
+
+type Sender = ThreadedProducer<DefaultProducerContext>;
+
 /// Records being written in a thread of their own.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Truth>,
+    thread: JoinHandle<()>,
+    topic: String,
 }
 
 impl Load {
-    pub fn start(log: &dyn Log, topic: String) -> Load {
+    pub fn start(brokers: &str, topic: String) -> Load {
+        let mut config = ClientConfig::new();
+        // One request at a time keeps the order, also of what is repeated; and nothing is ever given up.
+        let patient = [("acks", "all"), ("max.in.flight", "1"), ("retries", "2147483647"), ("message.timeout.ms", "0")];
+        config.set("bootstrap.servers", brokers).set("linger.ms", "5");
+        for (key, value) in patient {
+            config.set(key, value);
+        }
+        let sender: Sender = config.create().expect("a producer");
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, appender) = (Arc::clone(&stop), log.appender().expect("an appender"));
-        Load { stop, thread: std::thread::spawn(move || write(appender.as_ref(), &topic, &stopped)) }
+        let (stopped, written) = (Arc::clone(&stop), topic.clone());
+        Load { stop, thread: std::thread::spawn(move || write(&sender, &written, &stopped)), topic }
     }
 
-    /// Ends it, closes every window, and tells what was written.
-    pub fn end(self) -> Truth {
+    /// Ends it, closes every window, and tells what Kafka has.
+    pub fn end(self, log: &dyn Log) -> Truth {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the load was written")
+        self.thread.join().expect("the load was written");
+        Truth::read(log, &self.topic)
     }
 }
 
-fn write(appender: &dyn Appender, topic: &str, stop: &AtomicBool) -> Truth {
-    let (started, mut truth, mut nth) = (Instant::now(), Truth::default(), 0);
+fn write(sender: &Sender, topic: &str, stop: &AtomicBool) {
+    let (started, mut nth) = (Instant::now(), 0);
     while !stop.load(Ordering::Relaxed) {
         let due = (started.elapsed().as_secs_f64() * RATE as f64) as i64;
         while nth < due && !stop.load(Ordering::Relaxed) {
-            append(appender, topic, nth, &record(nth, &mut truth));
+            send(sender, topic, nth, record(nth).as_bytes());
             if nth % BAD_EVERY == 0 {
-                let bad = format!("{{\"nth\": {nth}, is not JSON").into_bytes();
-                append(appender, topic, nth, &bad);
-                truth.bad.insert(bad);
+                send(sender, topic, nth, format!("{{\"nth\": {nth}, is not JSON").as_bytes());
             }
             nth += 1;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     let closer = format!(r#"{{"timestamp":{},"event":"closer"}}"#, START + (nth / RATE + 3_600) * SECOND);
-    (0..i64::from(PARTITIONS)).for_each(|partition| append(appender, topic, partition, closer.as_bytes()));
-    appender.flush(FLUSH_WAIT).expect("every record is acknowledged");
-    truth
+    (0..i64::from(PARTITIONS)).for_each(|partition| send(sender, topic, partition, closer.as_bytes()));
+    sender.flush(FLUSH_WAIT).expect("every record is acknowledged");
 }
 
-fn record(nth: i64, truth: &mut Truth) -> Vec<u8> {
+fn record(nth: i64) -> String {
     let time = START + nth * SECOND / RATE;
-    let start = time - time.rem_euclid(WINDOW);
     let (organisation, module) = (nth % ORGANISATIONS, (nth / ORGANISATIONS) % MODULES);
     let series = organisation * MODULES + module;
     // Each series is ill for three windows of twelve.
-    let is_ill = (start / WINDOW / 3 + series) % 4 == 0;
+    let is_ill = (time / WINDOW / 3 + series) % 4 == 0;
     let round = nth / (ORGANISATIONS * MODULES);
     let is_error = if is_ill { round % 2 == 0 } else { round % 50 == 0 };
-    let duration_ms = nth % 97;
-    truth.count((start, organisation, module), is_error, duration_ms);
-    let status = if is_error { 503 } else { 200 };
+    let (status, duration_ms) = (if is_error { 503 } else { 200 }, nth % 97);
     format!(
         r#"{{"timestamp":{time},"organisation_id":"org_{organisation}","module":"module_{module}","event":"http_request","status_code":{status},"duration_ms":{duration_ms}}}"#
     )
-    .into_bytes()
 }
 
-/// A full queue means that the broker is away; the record was not taken, so it may be offered again.
-fn append(appender: &dyn Appender, topic: &str, nth: i64, value: &[u8]) {
-    let partition = Some((nth % i64::from(PARTITIONS)) as i32);
+/// Waits while the queue is full: then the broker is away.
+fn send(sender: &Sender, topic: &str, nth: i64, value: &[u8]) {
+    let partition = (nth % i64::from(PARTITIONS)) as i32;
     loop {
-        let record = Outgoing { topic, partition, value: Some(value), ..Outgoing::default() };
-        match appender.append(record) {
+        match sender.send(BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(value)) {
             Ok(()) => return,
-            Err(LogError::Full(..)) => {}
-            Err(error) => panic!("{error}"),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err((error, _)) => panic!("{error}"),
         }
     }
 }
