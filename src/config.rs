@@ -89,6 +89,9 @@ pub struct Intake {
     pub batch_rows: usize,
     /// How far a record's timestamp may lie after its Kafka timestamp before it is a dead letter.
     pub max_ahead: Duration,
+    /// Rejected records that become a dead letter of their own, per second of this process; more writes more when a producer
+    /// goes mad.
+    pub dead_letters_per_second: u64,
     /// How long a partition without new records holds the windows back.
     pub idle_after: Duration,
 }

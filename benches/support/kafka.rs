@@ -65,6 +65,7 @@ pub fn runtime(brokers: &str, prefix: &str, pipelines: Vec<Pipeline>) -> Runtime
         intake_commit_interval: defaults.intake.commit_interval,
         detect_commit_interval: defaults.detect.commit_interval,
         idle_after: Duration::from_secs(3_600),
+        dead_letters_per_second: 1_000_000,
         snapshot_interval: maturion::roles::runtime::SNAPSHOT_INTERVAL,
     }
 }

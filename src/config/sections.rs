@@ -69,11 +69,12 @@ fn is_topic_character(character: char) -> bool {
 }
 
 pub(super) fn intake(mut table: Table) -> Result<Intake, DocumentError> {
-    table.allow_only(&["commit_interval", "batch_rows", "max_ahead", "idle_after"])?;
+    table.allow_only(&["commit_interval", "batch_rows", "max_ahead", "dead_letters_per_second", "idle_after"])?;
     Ok(Intake {
         commit_interval: duration_within(&mut table, "commit_interval", "10ms", "60s", "200ms")?,
         batch_rows: count_within(&mut table, "batch_rows", 1, 1_000_000, 8_192)? as usize,
         max_ahead: duration_within(&mut table, "max_ahead", "1s", "30days", "10m")?,
+        dead_letters_per_second: count_within(&mut table, "dead_letters_per_second", 1, 1_000_000, 1_000)?,
         idle_after: duration_within(&mut table, "idle_after", "100ms", "1day", "5s")?,
     })
 }

@@ -77,7 +77,7 @@ impl Intake {
         Ok(Self {
             tables: vec![logs, metrics],
             partitions: BTreeMap::new(),
-            rejected: Rejected::default(),
+            rejected: Rejected::new(runtime.dead_letters_per_second),
             work: Work::default(),
             last_commit: runtime.clock.elapsed(),
             ends_known: None,
@@ -113,7 +113,8 @@ impl Intake {
     pub fn turn(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
         let wait = self.due_after().saturating_sub(self.since_commit());
         let change = {
-            let Self { tables, partitions, rejected, .. } = self;
+            let Self { runtime, tables, partitions, rejected, .. } = self;
+            rejected.pass(runtime.clock.elapsed());
             session.poll(wait, POLL_RECORDS_MAX, &mut |record| visit(tables, partitions, rejected, record))?
         };
         self.aggregate_full_batches()?;
@@ -230,9 +231,7 @@ impl Intake {
     /// What was done since the last call.
     fn take_work(&mut self) -> Work {
         let mut work = std::mem::take(&mut self.work);
-        for kind in self.rejected.take() {
-            *work.dead_letters.entry(kind).or_default() += 1;
-        }
+        work.dead_letters = self.rejected.take();
         for table in self.tables.iter_mut().filter(|table| table.visited > 0) {
             work.read.insert(table.topic.to_string(), std::mem::take(&mut table.visited));
             work.decoded.insert(table.topic.to_string(), std::mem::take(&mut table.decoded));

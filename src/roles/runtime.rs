@@ -67,6 +67,8 @@ pub struct Runtime {
     pub intake_commit_interval: Duration,
     pub detect_commit_interval: Duration,
     pub idle_after: Duration,
+    /// Rejected records that become a dead letter of their own, per second.
+    pub dead_letters_per_second: u64,
     /// See [`SNAPSHOT_INTERVAL`].
     pub snapshot_interval: Duration,
 }
@@ -120,6 +122,7 @@ impl Runtime {
             intake_commit_interval: config.intake.commit_interval,
             detect_commit_interval: config.detect.commit_interval,
             idle_after: config.intake.idle_after,
+            dead_letters_per_second: config.intake.dead_letters_per_second,
             snapshot_interval: SNAPSHOT_INTERVAL,
         })
     }

@@ -77,6 +77,7 @@ impl Flow {
             intake_commit_interval: Duration::from_millis(50),
             detect_commit_interval: Duration::from_millis(20),
             idle_after: Duration::from_secs(3_600),
+            dead_letters_per_second: 1_000_000,
             // So often that a restart in a test finds panes that were written down.
             snapshot_interval: Duration::from_millis(60),
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
+use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::model::pipeline::{Limits, Micros};
 use maturion::window::aggregator::Aggregator;
 use maturion::window::open::{OpenWindows, WindowRows};
@@ -15,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::flow::pipeline;
+use crate::flow::{Flow, Output, pipeline};
 use crate::straight::Straight;
 
 const SECOND: Micros = 1_000_000;
@@ -195,4 +196,34 @@ fn too_many_series_are_a_detection_that_resolves_when_there_are_fewer() {
         (15, "maturion.detection.resolved.v1", "series_limit".to_owned(), overflow),
     ];
     assert_eq!(said, expected);
+}
+
+#[test]
+fn a_flood_of_bad_records_is_counted_in_full_and_written_in_few_dead_letters() {
+    let log = std::sync::Arc::new(EmbeddedLog::new(EmbeddedSettings::default()));
+    let mut flow = Flow::new(log, "t.", 2, vec![pipeline("limited", TUMBLE, &["module"], Duration::ZERO)]);
+    flow.runtime.dead_letters_per_second = 5;
+    let topic = flow.runtime.topics.logs();
+    flow.append(&topic, (0..20_000).map(|nth| (nth % 2, b"rubbish".as_slice())));
+    flow.start();
+    let count = |letter: &Output| {
+        let header = letter.headers.iter().find(|(name, _)| name == "count");
+        header.map_or(1, |(_, count)| count.parse::<u64>().expect("a number"))
+    };
+    let sum = |letters: &[Output]| letters.iter().map(count).sum::<u64>();
+    let letters = flow.wait_for(&flow.runtime.topics.dead_letter(), |letters| sum(letters) >= 20_000);
+    flow.stop();
+    assert_eq!(sum(&letters), 20_000);
+    assert!(letters.len() < 2_000, "{} letters", letters.len());
+    let status = flow.runtime.board.snapshot();
+    assert_eq!(status.dead_letters.values().sum::<u64>(), 20_000);
+    // Every record is covered by exactly one letter.
+    let mut covered = [0, 0];
+    for letter in &letters {
+        let number = |name: &str| letter.header(name).parse::<i64>().expect("a number");
+        let partition = number("partition") as usize;
+        covered[partition] += if count(letter) > 1 { number("last_offset") - number("offset") + 1 } else { 1 };
+        assert!(!letter.header("reason").is_empty() && letter.value == b"rubbish");
+    }
+    assert_eq!(covered, [10_000, 10_000]);
 }

@@ -91,6 +91,7 @@ impl World {
             intake_commit_interval: Duration::from_millis(250),
             detect_commit_interval: Duration::from_millis(100),
             idle_after,
+            dead_letters_per_second: 1_000_000,
             snapshot_interval: Duration::from_millis(700),
         };
         Ok(match life.stage {
