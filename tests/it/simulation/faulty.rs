@@ -283,6 +283,7 @@ impl Session for FaultySession {
             return Err(self.refuse("a record was not written"));
         }
         if world.is(Mutant::OutputBeforeCommit) {
+            world.committed(self.life, &[Sent::of(&record)]);
             return world.log.appender()?.append(record);
         }
         self.outbox.push(Sent::of(&record));
