@@ -50,8 +50,9 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     if let Some(instance) = arguments.instance {
         config.instance.name = instance;
     }
-    let runtime = Runtime::open(&config)?;
+    // First, so that a process that is told to stop while it begins also ends in order.
     let stop = signals::stop_requested().map_err(Failure::work)?;
+    let runtime = Runtime::open(&config)?;
     let door = if serve { Some(runtime.serve(&config)?) } else { None };
     let roles = runtime.start(intake, detect)?;
     tracing::info!(instance = config.instance.name, log = runtime.log.describe_self(), "running");
