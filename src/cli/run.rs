@@ -52,8 +52,9 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     if let Some(instance) = arguments.instance {
         config.instance.name = instance;
     }
-    let runtime = Runtime::open(&config)?;
+    // First, so that a process that is told to stop while it begins also ends in order.
     let stop = signals::stop_requested().map_err(Failure::work)?;
+    let runtime = Runtime::open(&config)?;
     for (role, _) in [("detect", detect), ("intake", intake)].into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
         // Said before the door opens: who asks in between must not find a process that is ready without them.
         runtime.board.role(role, RoleState::Starting);

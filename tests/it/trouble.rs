@@ -27,6 +27,9 @@ enum Trouble {
     Aborted,
     /// The same, but in truth it was carried out.
     InDoubt,
+    /// For detect: the group's offset is an old one when it is first asked for, as for a member that was cut off and reads
+    /// its state while another one, who owns the partition by now, goes on.
+    Overtaken,
 }
 
 #[derive(Clone)]
@@ -48,8 +51,10 @@ impl Troubled {
 
 impl Log for Troubled {
     fn session(&self, group: &str, topics: &[String], transactional_id: &str) -> Result<Box<dyn Session>, LogError> {
-        let is_intake = transactional_id.ends_with("-intake");
-        let troubles = if is_intake { Arc::clone(&self.troubles) } else { Arc::default() };
+        let is_overtaken = self.troubles.lock().unwrap().front() == Some(&Trouble::Overtaken);
+        let role = if is_overtaken { "-detect" } else { "-intake" };
+        let is_meant = transactional_id.ends_with(role);
+        let troubles = if is_meant { Arc::clone(&self.troubles) } else { Arc::default() };
         if troubles.lock().unwrap().front() == Some(&Trouble::Unreachable) {
             troubles.lock().unwrap().pop_front();
             return Err(LogError::Unreachable { brokers: "b:1".to_owned(), reason: "it is away".to_owned() });
@@ -128,7 +133,13 @@ impl Session for TroubledSession {
         self.inner.positions()
     }
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<Option<i64>>, LogError> {
-        self.inner.committed(partitions)
+        let mut committed = self.inner.committed(partitions)?;
+        let mut troubles = self.troubles.lock().unwrap();
+        if troubles.front() == Some(&Trouble::Overtaken) && committed.iter().all(|offset| *offset > Some(1)) {
+            troubles.pop_front();
+            committed.iter_mut().flatten().for_each(|offset| *offset -= 1);
+        }
+        Ok(committed)
     }
     fn send(&mut self, record: Outgoing<'_>) -> Result<(), LogError> {
         self.inner.send(record)
@@ -146,7 +157,7 @@ impl Session for TroubledSession {
                 self.inner.commit(offsets)?;
                 return Err(LogError::Abort("the answer to the commit was lost".to_owned()));
             }
-            Some(Trouble::Unreachable) | None => {}
+            Some(Trouble::Unreachable | Trouble::Overtaken) | None => {}
         }
         self.inner.commit(offsets)
     }
@@ -197,4 +208,25 @@ fn a_commit_that_only_seemed_to_fail_is_not_read_twice() {
 #[test]
 fn an_aborted_transaction_does_not_close_the_windows_of_records_that_it_read() {
     assert_eq!(counted(&[Trouble::Aborted], &[1, 2, 61, 62, 63]), [2, 3]);
+}
+
+#[test]
+fn a_member_that_was_overtaken_while_it_restored_starts_anew() {
+    let log = Troubled::new([]);
+    let sql =
+        "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, count(*) AS requests FROM logs GROUP BY 1";
+    let counts = pipeline("counts", sql, &[], Duration::from_secs(5));
+    let mut flow = Flow::new(Arc::new(log.clone()), "t.", 1, vec![counts]);
+    let topic = flow.runtime.topics.logs();
+    let record = |second: i64| serde_json::to_vec(&json!({ "timestamp": START + second * SECOND })).unwrap();
+    for second in [1, 3_600, 7_200] {
+        flow.append(&topic, [(0, record(second).as_slice())]);
+        flow.start();
+        flow.wait_until_closed(START + (second - 120) * SECOND);
+        flow.stop();
+        log.troubles.lock().unwrap().push_back(Trouble::Overtaken);
+    }
+    log.troubles.lock().unwrap().pop_back();
+    assert!(log.is_over(), "it happened before each start but the first");
+    assert_eq!(flow.read(&flow.runtime.topics.windows()).len(), 2);
 }

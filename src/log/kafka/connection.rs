@@ -20,7 +20,8 @@ use crate::log::LogError;
 
 /// How long the first answer of any broker may take before Kafka counts as unreachable.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(6);
-/// How often a wait for the brokers looks at what was heard from them.
+/// How soon a wait for the brokers first looks at what was heard from them; then after twice as long, and so on, because
+/// a question that a slow broker answers later than it is asked again would never be answered.
 const CONNECT_STEP: Duration = Duration::from_millis(500);
 /// How long one request about topics, offsets or groups may take, once Kafka was reached.
 pub(super) const REQUEST_WAIT: Duration = Duration::from_secs(30);
@@ -169,8 +170,9 @@ impl Connection {
         wait: Duration,
     ) -> Result<Metadata, LogError> {
         let deadline = Instant::now() + wait;
+        let mut step = CONNECT_STEP;
         loop {
-            match consumer.fetch_metadata(topic, CONNECT_STEP) {
+            match consumer.fetch_metadata(topic, step) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => {
                     // The reasons arrive as events; serving them hands them to the context.
@@ -184,6 +186,7 @@ impl Connection {
                         let reason = heard.last().unwrap_or_else(|| error.to_string());
                         return Err(LogError::Unreachable { brokers: self.settings.brokers.clone(), reason });
                     }
+                    step = (step * 2).min(deadline.saturating_duration_since(Instant::now())).max(CONNECT_STEP);
                 }
             }
         }

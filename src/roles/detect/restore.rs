@@ -93,7 +93,16 @@ impl Detect {
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
-            let owned = restore_shard(&self.runtime, partition, committed)?;
+            let owned = match restore_shard(&self.runtime, partition, committed) {
+                // Whoever was cut off for too long may restore what others own by now, and commit while it reads.
+                Err(DetectRoleError::Disagreement { partition: number, .. })
+                    if session.committed(std::slice::from_ref(partition))? != [committed] =>
+                {
+                    let why = format!("partition {number} of the partials belongs to another instance by now");
+                    return Err(LogError::Failed(why).into());
+                }
+                restored => restored?,
+            };
             positions.push(Position { partition: partition.clone(), offset: owned.next });
             self.shards.insert(partition.number, owned);
         }
