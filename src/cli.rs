@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
 use crate::demo::{self, DemoOptions};
+use crate::events;
 use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
@@ -77,7 +78,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
     tracing_output::start(arguments.common.log_format)?;
     let config = Config::load(arguments.common.config.as_deref(), &environment())?;
     for key in &config.without_effect {
-        tracing::warn!("{key} is set, but this version does nothing with it");
+        events::key_without_effect(key);
     }
     match arguments.command {
         Command::Demo(options) => {

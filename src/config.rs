@@ -32,6 +32,7 @@ pub struct Config {
     pub intake: Intake,
     pub detect: Detect,
     pub serve: Serve,
+    pub watch: Watch,
     pub pipelines: PipelineFiles,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
     pub without_effect: Vec<String>,
@@ -112,6 +113,13 @@ pub struct Serve {
     pub body_bytes_max: usize,
 }
 
+/// `[watch]`: the agent as a source of telemetry.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// How often the agent writes how it is to the input of metrics; zero is never.
+    pub interval: Duration,
+}
+
 /// Where the pipelines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineFiles {
@@ -158,7 +166,18 @@ impl Config {
         for (variable, text) in environment {
             root.overlay(variable, text)?;
         }
-        root.allow_only(&["kafka", "instance", "intake", "detect", "serve", "pipelines", "store", "github", "mode"])?;
+        root.allow_only(&[
+            "kafka",
+            "instance",
+            "intake",
+            "detect",
+            "serve",
+            "watch",
+            "pipelines",
+            "store",
+            "github",
+            "mode",
+        ])?;
         let mut without_effect = vec![];
         Ok(Config {
             kafka: sections::kafka(root.section("kafka")?, environment, folder)?,
@@ -166,6 +185,7 @@ impl Config {
             intake: sections::intake(root.section("intake")?)?,
             detect: sections::detect(root.section("detect")?)?,
             serve: sections::serve(root.section("serve")?, environment, folder, &mut without_effect)?,
+            watch: sections::watch(root.section("watch")?)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
             without_effect: {
                 sections::reserved(root, &mut without_effect)?;

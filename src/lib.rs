@@ -24,9 +24,10 @@
 //! | [`window`] | plan splitting, partial states, watermarks, open windows, the sketch | `model` |
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`evaluate`] | pipelines compiled together, and one partition of stage two | `model`, `window`, `detect` |
-//! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | nothing of ours |
+//! | [`events`] | every line of the logs, by a fixed name | nothing of ours |
+//! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
-//! | [`serve`] | the HTTP door: ingestion, status, health | `model`, `log` |
+//! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
@@ -39,6 +40,7 @@ pub mod decode;
 pub mod demo;
 pub mod detect;
 pub mod evaluate;
+pub mod events;
 pub mod generate;
 pub mod log;
 pub mod model;

@@ -108,7 +108,10 @@ macro_rules! shipped {
 }
 
 /// The shipped pipelines, so that the binary works from any folder. Each statement is called as its pipeline.
-const SHIPPED: [Shipped; 9] = shipped![
+const SHIPPED: [Shipped; 12] = shipped![
+    "agent_dead_letters",
+    "agent_gaps",
+    "agent_lag",
     "api_errors",
     "api_latency",
     "exceptions",

@@ -5,6 +5,7 @@
 //! | [`intake`] | input topics to partial states and dead letters |
 //! | [`detect`] | partial states to windows and detections |
 //! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
+//! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
 //! through the log's groups. A worker lives in steps (`join`, `turn`, `finish`) by the time of its [`Clock`], so that one
@@ -23,13 +24,15 @@ use thiserror::Error;
 use crate::evaluate::PipelineSet;
 use crate::log::{LogError, Outgoing, Session};
 use crate::model::pipeline::Source;
-use crate::serve::status::StatusBoard;
+use crate::serve::metrics::Work;
+use crate::serve::status::{RoleState, StatusBoard};
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
 pub mod clock;
 pub mod detect;
 pub mod intake;
+pub mod observe;
 pub mod runtime;
 pub mod supervision;
 
@@ -89,6 +92,7 @@ impl RunningRoles {
         board: &Arc<StatusBoard>,
         work: impl Fn(&AtomicBool) -> Result<(), RolesError> + Send + 'static,
     ) -> Result<(), RolesError> {
+        board.role(role, RoleState::Starting);
         let (stop, board) = (Arc::clone(&self.stop), Arc::clone(board));
         let body = move || supervision::supervise(role, &board, &stop, supervision::RESTART_PAUSE, work);
         let worker = std::thread::Builder::new().name(role.to_owned()).spawn(body).map_err(RolesError::Thread)?;
@@ -125,6 +129,7 @@ fn send_partial(
     plan: &WindowPlan,
     states: &RecordBatch,
     partitions: i32,
+    work: &mut Work,
 ) -> Result<(), SendError> {
     let headers =
         [(KIND, b"partial".as_slice()), (PIPELINE, plan.pipeline.as_bytes()), (VERSION, plan.version.as_bytes())];
@@ -132,6 +137,8 @@ fn send_partial(
         for value in partial::encode(&part)? {
             let (key, value) = (Some(plan.pipeline.as_bytes()), Some(value.as_slice()));
             let partition = Some(partition);
+            work.partial_messages += 1;
+            work.partial_bytes += value.map_or(0, <[u8]>::len) as u64;
             session.send(Outgoing { topic, partition, key, value, headers: &headers, timestamp_ms: None })?;
         }
     }

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `POST /ingest/json?topic=logs\|metrics` | `{"accepted": n}`, once the log has acknowledged every record |
 //! | `GET /status` | [`status::Status`] as JSON |
-//! | `GET /health/live` | 200 while the process answers |
-//! | `GET /health/ready` | 200 while every role runs, else 503 |
+//! | `GET /metrics` | [`metrics::Metrics`] as OpenMetrics text |
+//! | `GET /health/live` | 200 while the process answers and no worker hangs, else 503 |
+//! | `GET /health/ready` | 200 while every role runs and knows its partitions, else 503 |
 //!
 //! Every refusal is `{"error": "one sentence"}`. `serve` listens on the own machine only unless told otherwise, never
 //! changes a byte of a record, never answers before the log did, and never waits or grows without a named bound.
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
+use crate::events;
 use crate::log::Appender;
 use guard::Token;
 use status::StatusBoard;
@@ -30,6 +32,7 @@ mod connections;
 pub mod guard;
 mod http;
 mod ingest;
+pub mod metrics;
 mod split;
 pub mod status;
 mod table;
@@ -95,7 +98,7 @@ impl ServeHandle {
         // Either send can only fail if the server's thread has ended already, which is what is asked for.
         let _ = self.stop.send(());
         if self.thread.join().is_err() {
-            tracing::error!("the HTTP server ended with a panic");
+            events::http_ended("it panicked");
         }
     }
 }
@@ -115,7 +118,7 @@ pub fn start(
         .build()
         .map_err(ServeError::Start)?;
     if !address.ip().is_loopback() && settings.token.is_none() {
-        tracing::warn!(%address, "anyone who reaches this address may write records: serve.allow_remote is set without a token");
+        events::http_unprotected(&address.to_string());
     }
     let (stop, stopped) = oneshot::channel();
     let app = http::router(settings, address, appender, board);
@@ -123,7 +126,7 @@ pub fn start(
         .name("serve".to_owned())
         .spawn(move || run(runtime, listener, app, stopped))
         .map_err(ServeError::Start)?;
-    tracing::info!(%address, "listening for HTTP");
+    events::http_listening(&address.to_string());
     Ok(ServeHandle { address, stop, thread })
 }
 
@@ -142,24 +145,22 @@ fn listen(settings: &Settings) -> Result<TcpListener, ServeError> {
 
 fn run(runtime: runtime::Runtime, listener: TcpListener, app: axum::Router, stopped: oneshot::Receiver<()>) {
     let ended = runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         let (drain, draining) = oneshot::channel();
-        let listener = connections::Bounded::new(tokio::net::TcpListener::from_std(listener)?);
-        let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+        let too_long = async move {
             // A dropped handle means the same as a call of `stop`.
             let _ = stopped.await;
             let _ = drain.send(());
-        });
-        let too_long = async move {
-            let _ = draining.await;
             tokio::time::sleep(STOP_WAIT).await;
         };
         tokio::select! {
-            ended = serving => ended,
-            () = too_long => Ok(()),
+            () = connections::serve(listener, app, draining) => {}
+            () = too_long => {}
         }
+        Ok::<(), io::Error>(())
     });
     if let Err(error) = ended {
-        tracing::error!(%error, "the HTTP server ended");
+        events::http_ended(&error.to_string());
     }
     runtime.shutdown_timeout(STOP_WAIT);
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::config::{Brokers, Config, is_instance_name};
+use crate::events;
 use crate::roles::Runtime;
+use crate::serve::status::RoleState;
 
 use super::{Failure, signals};
 
@@ -52,13 +54,19 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     }
     let runtime = Runtime::open(&config)?;
     let stop = signals::stop_requested().map_err(Failure::work)?;
+    for (role, _) in [("detect", detect), ("intake", intake)].into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
+        // Said before the door opens: who asks in between must not find a process that is ready without them.
+        runtime.board.role(role, RoleState::Starting);
+    }
     let door = if serve { Some(runtime.serve(&config)?) } else { None };
     let roles = runtime.start(intake, detect)?;
-    tracing::info!(instance = config.instance.name, log = runtime.log.describe_self(), "running");
+    let observing = runtime.observe(&config, intake || detect)?;
+    events::running(&config.instance.name, &runtime.log.describe_self());
     while !stop.load(Ordering::Relaxed) && !roles.has_ended() {
         std::thread::sleep(WATCH_INTERVAL);
     }
     let result = roles.stop();
+    observing.stop();
     if let Some(door) = door {
         door.stop();
     }

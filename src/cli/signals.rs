@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::events;
+
 /// The exit code of a process that was interrupted, by the shells' convention.
 const INTERRUPTED: i32 = 130;
 
@@ -28,7 +30,7 @@ pub(super) fn stop_requested() -> io::Result<Arc<AtomicBool>> {
             if raised.swap(true, Ordering::Relaxed) {
                 std::process::exit(INTERRUPTED);
             }
-            tracing::info!("stopping; once more to stop at once");
+            events::stopping();
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;

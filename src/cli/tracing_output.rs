@@ -4,6 +4,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Failure, LogFormat};
+use crate::events;
 
 /// The variable that filters logs, in tracing's own syntax.
 const VARIABLE: &str = "MATURION_LOG";
@@ -23,7 +24,7 @@ pub(super) fn start(format: LogFormat) -> Result<(), Failure> {
     };
     // Whoever embeds the command line may have a subscriber of their own, which then stays.
     if started.is_err() {
-        tracing::debug!("logs go to the subscriber that is there already");
+        events::logs_go_elsewhere();
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{DocumentError, Located, Origin, Table};
-use super::{Brokers, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, properties};
+use super::{Brokers, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, Watch, properties};
 
 pub(super) fn kafka(
     mut table: Table,
@@ -81,6 +81,11 @@ pub(super) fn intake(mut table: Table) -> Result<Intake, DocumentError> {
 pub(super) fn detect(mut table: Table) -> Result<Detect, DocumentError> {
     table.allow_only(&["commit_interval"])?;
     Ok(Detect { commit_interval: duration_within(&mut table, "commit_interval", "10ms", "60s", "200ms")? })
+}
+
+pub(super) fn watch(mut table: Table) -> Result<Watch, DocumentError> {
+    table.allow_only(&["interval"])?;
+    Ok(Watch { interval: duration_within(&mut table, "interval", "0s", "1h", "10s")? })
 }
 
 pub(super) fn serve(

@@ -36,6 +36,28 @@ pub enum Rejection {
     Ahead { ahead: Micros, limit: Micros },
 }
 
+impl Rejection {
+    /// The kind of reason, for counting: it holds nothing of the record.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Rejection::Empty => "empty",
+            Rejection::TooLarge { .. } => "too_large",
+            Rejection::NotUtf8 { .. } => "not_utf8",
+            Rejection::NotAnObject => "not_an_object",
+            Rejection::Syntax(_) => "not_json",
+            Rejection::Duplicate { .. } => "duplicate_field",
+            Rejection::WrongType { .. } => "wrong_type",
+            Rejection::NotWhole { .. } => "not_whole",
+            Rejection::OutOfRange { .. } => "out_of_range",
+            Rejection::UnknownLevel { .. } => "unknown_level",
+            Rejection::UnreadableTime { .. } => "unreadable_time",
+            Rejection::AbsurdTime { .. } => "absurd_time",
+            Rejection::NoTime => "no_time",
+            Rejection::Ahead { .. } => "ahead",
+        }
+    }
+}
+
 /// Input quoted in a reason: control characters escaped, and cut after 40 characters.
 pub fn excerpt(input: &str) -> String {
     const CHARACTERS_MAX: usize = 40;

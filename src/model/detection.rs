@@ -18,6 +18,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// The change in a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Opened => "opened",
+            Change::Updated => "updated",
+            Change::Resolved => "resolved",
+        }
+    }
+
     /// The CloudEvents type.
     pub fn event_type(self) -> &'static str {
         match self {

@@ -17,9 +17,11 @@ use thiserror::Error;
 
 use super::{Runtime, SendError, send_definitions};
 use crate::evaluate::shard::{OpenDetection, Outputs, Shard, ShardError};
+use crate::events;
 use crate::log::{LogError, Partition, Position, Rebalance, Session};
 use crate::model::detection::{incident_id, label_text};
 use crate::model::pipeline::Source;
+use crate::serve::metrics::Work;
 use crate::serve::status::{OpenIncident, PipelineReport, Progress, Stage};
 use crate::window::partial::{self, PartialError};
 use restore::PaneKey;
@@ -27,6 +29,8 @@ use restore::PaneKey;
 mod restore;
 mod send;
 
+/// Its name on the status board.
+const ROLE: &str = "detect";
 /// Messages taken in by one poll, for all partitions.
 const POLL_MESSAGES_MAX: usize = 2_048;
 /// Without anything to say, offsets and progress are committed this often.
@@ -128,6 +132,7 @@ impl Detect {
 
     fn work(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), DetectRoleError> {
         while !stop.load(Ordering::Relaxed) {
+            self.runtime.board.turned(ROLE);
             self.turn(session)?;
         }
         self.finish(session)
@@ -142,7 +147,10 @@ impl Detect {
         match change {
             Some(change) => self.rebalance(session, change),
             None if self.is_due() => self.commit(session),
-            None => Ok(()),
+            None => {
+                self.report_if_due();
+                Ok(())
+            }
         }
     }
 
@@ -200,13 +208,16 @@ impl Detect {
             Rebalance::Assigned(partitions) => {
                 let positions = self.restore(session, &partitions)?;
                 session.assign(&positions)?;
+                events::partitions_assigned(ROLE, partitions.len() as u64);
             }
             Rebalance::Revoked(partitions) => {
                 self.commit(session)?;
                 self.forget(&partitions);
                 session.release(&partitions)?;
+                events::partitions_revoked(ROLE, partitions.len() as u64);
             }
             Rebalance::Lost(partitions) => {
+                events::partitions_lost(ROLE, partitions.len() as u64);
                 self.forget(&partitions);
                 self.abort(session)?;
                 session.release(&partitions)?;
@@ -228,16 +239,15 @@ impl Detect {
         if self.shards.values().all(|owned| owned.next == owned.committed && owned.outputs.is_empty()) {
             return Ok(());
         }
-        match self.send_and_commit(session) {
+        let mut work = Work::default();
+        match self.send_and_commit(session, &mut work) {
             Ok(()) => {
-                if self.since(self.last_report) >= REPORT_INTERVAL {
-                    self.last_report = self.runtime.clock.elapsed();
-                    self.report();
-                }
+                self.runtime.board.committed(ROLE, self.since(self.last_commit), &work);
+                self.report_if_due();
                 Ok(())
             }
             Err(DetectRoleError::Log(LogError::Abort(reason))) => {
-                tracing::warn!(reason, "detect aborts a transaction and restores its state");
+                events::transaction_aborted(ROLE, &reason);
                 self.abort(session)
             }
             Err(error) => Err(error),
@@ -246,6 +256,7 @@ impl Detect {
 
     /// Throws the open transaction away with the memory of every shard that was part of it, and restores them.
     fn abort(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+        self.runtime.board.metrics().aborted(ROLE);
         session.abort()?;
         let topic: Arc<str> = self.runtime.topics.partials().into();
         let numbers = std::mem::take(&mut self.shards).into_keys();
@@ -254,7 +265,7 @@ impl Detect {
         Ok(session.rewind(&positions)?)
     }
 
-    fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), DetectRoleError> {
+    fn send_and_commit(&mut self, session: &mut dyn Session, work: &mut Work) -> Result<(), DetectRoleError> {
         let with_snapshots = self.since(self.last_snapshot) >= self.runtime.snapshot_interval;
         let runtime = &self.runtime;
         if !self.has_defined {
@@ -264,7 +275,7 @@ impl Detect {
         }
         for (number, owned) in &mut self.shards {
             let outputs = std::mem::take(&mut owned.outputs);
-            send::outputs(runtime, session, *number, owned.shard.set(), &outputs)?;
+            send::outputs(runtime, session, *number, owned.shard.set(), &outputs, work)?;
             owned.bury_strays(session, *number)?;
             owned.drop_closed_panes(runtime, session, *number)?;
             if with_snapshots {
@@ -297,7 +308,16 @@ impl Detect {
             offset: owned.replay_from(),
         });
         if let Err(error) = self.runtime.log.trim(&before.collect::<Vec<_>>()) {
-            tracing::warn!(%error, "partials that are no longer needed could not be deleted");
+            events::partials_kept(&error.to_string());
+        }
+    }
+
+    /// Reports what is committed, and nothing else: while anything is not, the next commit will report.
+    fn report_if_due(&mut self) {
+        let is_committed = self.shards.values().all(|owned| owned.next == owned.committed && owned.outputs.is_empty());
+        if is_committed && self.since(self.last_report) >= REPORT_INTERVAL {
+            self.last_report = self.runtime.clock.elapsed();
+            self.report();
         }
     }
 
@@ -308,7 +328,15 @@ impl Detect {
             let pipelines = reports.iter().map(|report| PipelineReport {
                 pipeline: &report.pipeline,
                 late_rows: report.late_rows,
+                foreign_messages: report.foreign_messages,
+                closed_early: report.closed_early,
                 open_windows: report.open_panes as u64,
+                open_series: report.open_series as u64,
+                watched_series: report.watched_series as u64,
+                versions: report.versions as u64,
+                oldest_open: report.oldest_open,
+                closed_through: report.closed_through,
+                watermark: report.watermark,
                 open_detections: report.open_detections as u64,
             });
             let progress = Progress {

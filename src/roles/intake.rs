@@ -19,15 +19,17 @@ use datafusion::common::DataFusionError;
 use thiserror::Error;
 
 use super::{Runtime, SendError};
-use crate::decode::{Decoder, Incoming, Table};
-use crate::evaluate::shard::{LOGS_SOURCE, METRICS_SOURCE};
-use crate::log::{Log, LogError, Partition, Position, Rebalance, Record, Session};
-use crate::model::pipeline::{Micros, Source};
-use crate::serve::status::{Progress, Stage};
-use crate::window::aggregator::Aggregator;
+use crate::events;
+use crate::log::{Log, LogError, Partition, Position, Rebalance, Session};
+use crate::model::pipeline::Source;
+use crate::serve::metrics::Work;
+use crate::serve::status::{Progress, RoleState, Stage};
 use crate::window::clock::Heartbeat;
 use rejected::Rejected;
+use table::{Mark, PartitionIntake, TableIntake, visit};
 
+/// Its name on the status board.
+const ROLE: &str = "intake";
 /// Without records, heartbeats go out this often, so that stage two knows that nothing happened.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Partial states of one transaction; beyond it the transaction is committed early. More holds more memory and sends
@@ -37,6 +39,7 @@ const AGGREGATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 const POLL_RECORDS_MAX: usize = 8_192;
 
 mod rejected;
+mod table;
 
 /// Why intake stopped.
 #[derive(Debug, Error)]
@@ -57,40 +60,13 @@ pub struct Intake {
     tables: Vec<TableIntake>,
     partitions: BTreeMap<Partition, PartitionIntake>,
     rejected: Rejected,
+    /// What the open transaction sent.
+    work: Work,
     /// By the runtime's clock, like `ends_known`.
     last_commit: Duration,
     ends_known: Option<Duration>,
     /// The definitions of the pipelines stand in the log before their first partial.
     has_defined: bool,
-}
-
-/// One input topic: its decoder and the pipelines that read it.
-struct TableIntake {
-    topic: Arc<str>,
-    source: &'static str,
-    decoder: Decoder,
-    aggregators: Vec<Aggregator>,
-    /// How many partitions the topic has.
-    partitions: i32,
-}
-
-/// How far one input partition was read.
-struct PartitionIntake {
-    table: usize,
-    read: Mark,
-    committed: Mark,
-    /// The end of the partition when it was last asked for.
-    end: i64,
-}
-
-/// A point in an input partition. An abort goes back to the last committed one with all that was known there: event time
-/// must not be ahead of the rows that are read again.
-#[derive(Clone, Copy)]
-struct Mark {
-    /// The next offset after the last record visited.
-    offset: i64,
-    /// The largest event time until there, since the worker began to read.
-    event_time: Option<Micros>,
 }
 
 impl Intake {
@@ -102,6 +78,7 @@ impl Intake {
             tables: vec![logs, metrics],
             partitions: BTreeMap::new(),
             rejected: Rejected::default(),
+            work: Work::default(),
             last_commit: runtime.clock.elapsed(),
             ends_known: None,
             has_defined: false,
@@ -127,6 +104,7 @@ impl Intake {
 
     fn read(&mut self, session: &mut dyn Session, stop: &AtomicBool) -> Result<(), IntakeError> {
         while !stop.load(Ordering::Relaxed) {
+            self.runtime.board.turned(ROLE);
             self.turn(session)?;
         }
         self.finish(session)
@@ -189,13 +167,17 @@ impl Intake {
                 }
                 self.ends_known = None;
                 session.assign(&positions)?;
+                events::partitions_assigned(ROLE, partitions.len() as u64);
+                self.runtime.board.role(ROLE, RoleState::Running);
             }
             Rebalance::Revoked(partitions) => {
                 self.commit(session)?;
                 self.forget(&partitions);
                 session.release(&partitions)?;
+                events::partitions_revoked(ROLE, partitions.len() as u64);
             }
             Rebalance::Lost(partitions) => {
+                events::partitions_lost(ROLE, partitions.len() as u64);
                 self.forget(&partitions);
                 self.abort(session)?;
                 session.release(&partitions)?;
@@ -219,9 +201,13 @@ impl Intake {
             return Ok(());
         }
         match self.send_and_commit(session) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let work = self.take_work();
+                self.runtime.board.committed(ROLE, self.since_commit(), &work);
+                Ok(())
+            }
             Err(IntakeError::Log(LogError::Abort(reason))) => {
-                tracing::warn!(reason, "intake aborts a transaction and reads its records again");
+                events::transaction_aborted(ROLE, &reason);
                 self.abort(session)?;
                 self.rewind(session)
             }
@@ -235,7 +221,6 @@ impl Intake {
         self.send_heartbeats(session)?;
         let offsets = self.partitions.iter().map(|(partition, intake)| position(partition, intake.read.offset));
         session.commit(&offsets.collect::<Vec<_>>())?;
-        self.rejected.take().for_each(|reason| self.runtime.board.dead_letters(&reason, 1));
         self.has_defined = true;
         for intake in self.partitions.values_mut() {
             intake.committed = intake.read;
@@ -243,10 +228,24 @@ impl Intake {
         Ok(())
     }
 
+    /// What was done since the last call.
+    fn take_work(&mut self) -> Work {
+        let mut work = std::mem::take(&mut self.work);
+        for kind in self.rejected.take() {
+            *work.dead_letters.entry(kind).or_default() += 1;
+        }
+        for table in self.tables.iter_mut().filter(|table| table.visited > 0) {
+            work.read.insert(table.topic.to_string(), std::mem::take(&mut table.visited));
+            work.decoded.insert(table.topic.to_string(), std::mem::take(&mut table.decoded));
+        }
+        work
+    }
+
     /// Throws away what was not committed, and goes back to read it again.
     fn abort(&mut self, session: &mut dyn Session) -> Result<(), IntakeError> {
+        self.take_work();
+        self.runtime.board.metrics().aborted(ROLE);
         session.abort()?;
-        self.rejected = Rejected::default();
         for table in &mut self.tables {
             table.clear()?;
         }
@@ -283,11 +282,11 @@ impl Intake {
                 let plan = Arc::clone(aggregator.plan());
                 let in_words = |source| IntakeError::Compute { pipeline: plan.pipeline.clone(), source };
                 let Some(states) = aggregator.finish().map_err(in_words)? else { continue };
-                super::send_partial(session, &topic, &plan, &states, self.runtime.partitions).map_err(|error| {
-                    match error {
-                        SendError::Log(error) => IntakeError::Log(error),
-                        SendError::Encode(source) => in_words(source),
-                    }
+                let sent =
+                    super::send_partial(session, &topic, &plan, &states, self.runtime.partitions, &mut self.work);
+                sent.map_err(|error| match error {
+                    SendError::Log(error) => IntakeError::Log(error),
+                    SendError::Encode(source) => in_words(source),
                 })?;
             }
         }
@@ -348,73 +347,6 @@ impl Intake {
             table.partitions = info.partitions;
         }
         Ok(())
-    }
-}
-
-impl TableIntake {
-    fn new(runtime: &Runtime, source: Source, topic: &str) -> Result<Self, IntakeError> {
-        let (table, name) = match source {
-            Source::Metrics => (Table::Metrics, METRICS_SOURCE),
-            _ => (Table::Logs, LOGS_SOURCE),
-        };
-        let aggregators = runtime.set.reading(&source).map(|compiled| {
-            Aggregator::new(&compiled.plan)
-                .map_err(|source| IntakeError::Compute { pipeline: compiled.pipeline.name.clone(), source })
-        });
-        Ok(Self {
-            topic: topic.into(),
-            source: name,
-            decoder: Decoder::new(table, runtime.limits),
-            aggregators: aggregators.collect::<Result<_, _>>()?,
-            partitions: 0,
-        })
-    }
-
-    fn size(&self) -> usize {
-        self.aggregators.iter().map(Aggregator::size).sum()
-    }
-
-    fn aggregate(&mut self) -> Result<(), IntakeError> {
-        if self.decoder.is_empty() {
-            return Ok(());
-        }
-        let batch = self.decoder.finish()?;
-        for aggregator in &mut self.aggregators {
-            let pipeline = &aggregator.plan().pipeline.clone();
-            aggregator.push(&batch).map_err(|source| IntakeError::Compute { pipeline: pipeline.clone(), source })?;
-        }
-        Ok(())
-    }
-
-    /// Forgets everything that was not committed.
-    fn clear(&mut self) -> Result<(), IntakeError> {
-        self.aggregate()?;
-        for aggregator in &mut self.aggregators {
-            let pipeline = aggregator.plan().pipeline.clone();
-            aggregator.finish().map_err(|source| IntakeError::Compute { pipeline, source })?;
-        }
-        Ok(())
-    }
-}
-
-/// One record: into a batch, or to the dead letters. A tombstone only advances the offset.
-fn visit(
-    tables: &mut [TableIntake],
-    partitions: &mut BTreeMap<Partition, PartitionIntake>,
-    rejected: &mut Rejected,
-    record: &Record<'_>,
-) {
-    let known = partitions
-        .iter_mut()
-        .find(|(partition, _)| partition.number == record.partition && partition.topic.as_ref() == record.topic);
-    let Some((partition, intake)) = known else { return };
-    intake.read.offset = record.offset + 1;
-    let Some(value) = record.value else { return };
-    let incoming =
-        Incoming { value, kafka_timestamp_ms: record.timestamp_ms, partition: record.partition, offset: record.offset };
-    match tables[intake.table].decoder.push(&incoming) {
-        Ok(event_time) => intake.read.event_time = intake.read.event_time.max(Some(event_time)),
-        Err(rejection) => rejected.push(position(partition, record.offset), value, rejection.to_string()),
     }
 }
 

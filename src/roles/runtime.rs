@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::observe::{self, Observing};
 use super::{Clock, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::config::{Brokers, Config};
 use crate::decode::DecodeLimits;
 use crate::evaluate::{CompileError, PipelineSet};
+use crate::events;
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use crate::log::kafka::{KafkaLog, KafkaSettings};
 use crate::log::topics::{Partitions, Topics};
@@ -16,7 +18,7 @@ use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
 use crate::pipelines::{self, PipelineError};
 use crate::serve::guard::Token;
-use crate::serve::status::StatusBoard;
+use crate::serve::status::{RoleState, StatusBoard};
 use crate::serve::{self, ServeHandle};
 
 /// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
@@ -99,14 +101,14 @@ impl Runtime {
         let partitions = partitions(config);
         if config.kafka.brokers == Brokers::Embedded {
             topics.ensure(log.as_ref(), partitions)?;
-            tracing::warn!("the log is embedded: in this process, gone when it ends, not for production");
+            events::log_is_embedded();
         }
         let faults = topics.check(log.as_ref(), partitions, longest_window_ms(&set))?;
         if !faults.is_empty() {
             return Err(OpenError::Topics(faults));
         }
         Ok(Self {
-            board: Arc::new(StatusBoard::new(log.describe_self())),
+            board: Arc::new(StatusBoard::new(log.describe_self()).of(config.instance.name.as_str())),
             clock: Arc::new(SystemClock::default()),
             log,
             topics,
@@ -133,7 +135,14 @@ impl Runtime {
             metrics_topic: self.topics.metrics(),
         };
         let appender = self.log.appender()?;
-        Ok(serve::start(settings, appender, Arc::clone(&self.board))?)
+        let door = serve::start(settings, appender, Arc::clone(&self.board))?;
+        self.board.role("serve", RoleState::Running);
+        Ok(door)
+    }
+
+    /// Starts to observe the other processes, and this one as `[watch]` says. `works` if it has a stage to tell of.
+    pub fn observe(&self, config: &Config, works: bool) -> Result<Observing, RolesError> {
+        observe::start(self, works, config.watch.interval)
     }
 
     /// Starts one worker of each stage that is asked for.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::RolesError;
+use crate::events;
 use crate::serve::status::{RoleState, StatusBoard};
 
 /// How long a worker rests after an error before it starts anew. Longer delays a recovery by as much, shorter writes more
@@ -35,21 +36,26 @@ pub(super) fn supervise(
 ) -> Result<(), RolesError> {
     let mut fenced = None;
     loop {
-        board.role(role, RoleState::Running);
-        let Err(error) = work(stop) else { return Ok(()) };
+        // It runs once its group has told it which partitions are its own.
+        board.role(role, RoleState::Starting);
+        board.turned(role);
+        let ended = work(stop);
+        board.ended(role);
+        let Err(error) = ended else { return Ok(()) };
         let is_first_fence = error.is_fence() && fenced.is_none_or(|at: Instant| at.elapsed() > NAMESAKE_WINDOW);
         if is_first_fence {
             fenced = Some(Instant::now());
         }
         if !is_first_fence && !error.passes() {
-            tracing::error!(role, %error, "a role stopped");
+            events::role_stopped(role, &error.to_string());
             board.role(role, RoleState::Failed(error.to_string()));
             return Err(error);
         }
         if stop.load(Ordering::Relaxed) {
             return Err(error);
         }
-        tracing::warn!(role, %error, pause_ms = pause.as_millis() as u64, "a role starts anew after a pause");
+        events::worker_restarted(role, &error.to_string());
+        board.metrics().restarted(role);
         board.role(role, RoleState::Restarting(error.to_string()));
         rest(stop, pause);
         if stop.load(Ordering::Relaxed) {
@@ -92,7 +98,8 @@ mod tests {
         });
         assert!(result.is_ok(), "{result:?}");
         assert_eq!(runs.into_inner(), 6);
-        assert_eq!(board.snapshot().roles[0].state, RoleState::Running);
+        assert_eq!(board.snapshot().roles[0].state, RoleState::Starting);
+        assert!(board.exposition().contains("maturion_worker_restarts_total{role=\"intake\"} 5\n"));
     }
 
     #[test]

@@ -15,10 +15,14 @@ use super::Settings;
 use super::guard::Guard;
 use super::ingest::{self, Ingestion};
 use super::status::{Health, Status, StatusBoard};
+use crate::events;
 use crate::log::Appender;
 
 /// What a client should wait after a 503.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// What the metrics are written in.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What all requests share.
 pub struct Door {
@@ -61,9 +65,10 @@ pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appende
     let behind_token = Router::new()
         .route("/ingest/json", post(ingest::handle).layer(DefaultBodyLimit::max(settings.body_bytes_max)))
         .route("/status", get(status))
+        .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(&door), ask_for_token));
     Router::new()
-        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .merge(behind_token)
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path") })
@@ -87,6 +92,21 @@ async fn ask_for_token(State(door): State<Arc<Door>>, request: Request, next: Ne
 
 async fn status(State(door): State<Arc<Door>>) -> Json<Status> {
     Json(door.board.snapshot())
+}
+
+async fn metrics(State(door): State<Arc<Door>>) -> Response {
+    ([(header::CONTENT_TYPE, OPENMETRICS)], door.board.exposition()).into_response()
+}
+
+/// Not the place for what Kafka does: whoever asks restarts the process if the answer is no.
+async fn live(State(door): State<Arc<Door>>) -> Response {
+    match door.board.wedged() {
+        None => "live\n".into_response(),
+        Some(reason) => {
+            events::not_live(&reason);
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+        }
+    }
 }
 
 async fn ready(State(door): State<Arc<Door>>) -> Response {

@@ -1,12 +1,12 @@
 //! What every role last said about itself, and the picture that makes.
 //!
-//! Roles write to the [`StatusBoard`] after each commit; whoever asks gets a [`Status`]. The board holds numbers and
-//! names only, never telemetry, and nothing on it is ever waited for: it says what was, not what should be done.
+//! Roles write to the [`StatusBoard`] after each commit; whoever asks gets a [`Status`]. A process knows its own
+//! partitions at first hand and those of others from their [`Bulletin`]s. The board holds numbers and names only, never
+//! telemetry, and nothing on it is ever waited for: it says what was, not what should be done.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,26 +14,30 @@ use crate::model::pipeline::{Micros, Severity};
 
 /// A partition that its role has not reported for this long is stalled. Roles report at least once a second.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// Different reasons for dead letters that are told apart; the others count as `other`.
-const REASONS_MAX: usize = 64;
-/// Open incidents listed by partition; the counts include all.
-const OPEN_LISTED_MAX: usize = 50;
+
+mod board;
+mod health;
+
+pub use board::StatusBoard;
 
 /// Everything `maturion status` shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
+    /// The name of the process that answers.
+    pub instance: String,
+    /// Of the process that answers, like `problems` and `roles`.
     pub health: Health,
     /// One sentence for each thing that keeps `health` from being `running`.
     pub problems: Vec<String>,
     /// Which log it is: the embedded one says that it is not for production.
     pub log: String,
     pub roles: Vec<RoleStatus>,
-    /// Ordered by stage, topic and number.
+    /// Of every process, ordered by stage, topic and number.
     pub partitions: Vec<PartitionStatus>,
-    /// Sums over the partitions that this process owns, ordered by name.
+    /// Sums over the partitions of every process, ordered by name.
     pub pipelines: Vec<PipelineStatus>,
-    /// Rejected records by reason, since the process started.
+    /// Rejected records by the kind of reason, of every process since it started.
     pub dead_letters: BTreeMap<String, u64>,
     /// At most fifty of each partition.
     pub open_incidents: Vec<OpenIncident>,
@@ -68,10 +72,26 @@ pub enum RoleState {
     /// Reading its state back from the log.
     Restoring,
     Running,
-    /// It lost the log, and why; it starts anew after a pause.
+    /// It ended by an error that may pass, this one, and starts anew.
     Restarting(String),
     /// It ended, and why.
     Failed(String),
+}
+
+impl RoleState {
+    /// The names of all states.
+    pub const NAMES: [&str; 5] = ["starting", "restoring", "running", "restarting", "failed"];
+
+    /// The state without its reason.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RoleState::Starting => "starting",
+            RoleState::Restoring => "restoring",
+            RoleState::Running => "running",
+            RoleState::Restarting(_) => "restarting",
+            RoleState::Failed(_) => "failed",
+        }
+    }
 }
 
 /// One role of this process.
@@ -110,19 +130,24 @@ pub struct Progress {
     pub watermark: Option<Micros>,
 }
 
-/// One partition that this process owns.
+/// One partition, as its owner said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionStatus {
     pub stage: Stage,
     pub topic: String,
     pub partition: i32,
+    /// The instance that said this: who works on the partition, or did when it was last heard of.
+    pub owner: String,
     pub position: i64,
     pub end_offset: i64,
     /// Records between the two.
     pub lag: i64,
     /// Microseconds since the Unix epoch; see [`Progress::watermark`].
     pub watermark_us: Option<Micros>,
-    /// How long ago the stage said so.
+    /// Detect: where the oldest window begins that is open.
+    #[serde(default)]
+    pub oldest_open_us: Option<Micros>,
+    /// How long ago the owner said so.
     pub age_ms: u64,
 }
 
@@ -132,17 +157,108 @@ pub struct PipelineReport<'a> {
     pub pipeline: &'a str,
     /// Rows that came after their window had closed.
     pub late_rows: u64,
+    /// Messages of another version of the pipeline, which were not understood.
+    pub foreign_messages: u64,
+    /// Windows that had to close before their time, because too many were open.
+    pub closed_early: u64,
     pub open_windows: u64,
+    /// Series held, once for each window or pane that they are in.
+    pub open_series: u64,
+    /// Series that the rules remember something of.
+    pub watched_series: u64,
+    /// Versions of the pipeline that run or are being finished: 1, but for a while after a change.
+    pub versions: u64,
+    /// Where the oldest window begins that is open.
+    pub oldest_open: Option<Micros>,
+    /// Every window that ends here or before is closed.
+    pub closed_through: Option<Micros>,
+    /// How far its source has come; `None` also for a pipeline that reads windows.
+    pub watermark: Option<Micros>,
     pub open_detections: u64,
 }
 
-/// One pipeline, over all partitions of this process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One pipeline, over several partitions: sums, and of times the earliest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PipelineStatus {
     pub pipeline: String,
     pub late_rows: u64,
+    pub foreign_messages: u64,
+    pub closed_early: u64,
     pub open_windows: u64,
+    pub open_series: u64,
+    pub watched_series: u64,
+    /// The most that any partition has.
+    pub versions: u64,
+    pub oldest_open_us: Option<Micros>,
+    pub closed_through_us: Option<Micros>,
+    /// How far its source has come; `None` also for a pipeline that reads windows.
+    pub watermark_us: Option<Micros>,
     pub open_detections: u64,
+}
+
+impl PipelineStatus {
+    /// The totals of another partition on top.
+    fn add(&mut self, other: &PipelineStatus) {
+        self.late_rows += other.late_rows;
+        self.foreign_messages += other.foreign_messages;
+        self.closed_early += other.closed_early;
+        self.open_windows += other.open_windows;
+        self.open_series += other.open_series;
+        self.watched_series += other.watched_series;
+        self.versions = self.versions.max(other.versions);
+        self.oldest_open_us = earliest(self.oldest_open_us, other.oldest_open_us);
+        self.closed_through_us = earliest(self.closed_through_us, other.closed_through_us);
+        self.watermark_us = earliest(self.watermark_us, other.watermark_us);
+        self.open_detections += other.open_detections;
+    }
+}
+
+impl From<&PipelineReport<'_>> for PipelineStatus {
+    fn from(report: &PipelineReport<'_>) -> PipelineStatus {
+        PipelineStatus {
+            pipeline: report.pipeline.to_owned(),
+            late_rows: report.late_rows,
+            foreign_messages: report.foreign_messages,
+            closed_early: report.closed_early,
+            open_windows: report.open_windows,
+            open_series: report.open_series,
+            watched_series: report.watched_series,
+            versions: report.versions,
+            oldest_open_us: report.oldest_open,
+            closed_through_us: report.closed_through,
+            watermark_us: report.watermark,
+            open_detections: report.open_detections,
+        }
+    }
+}
+
+/// The earlier of two times, where there are two.
+fn earliest(one: Option<Micros>, other: Option<Micros>) -> Option<Micros> {
+    one.into_iter().chain(other).min()
+}
+
+/// What one process tells the others about the partitions it owns: a message on `maturion.progress`, by instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bulletin {
+    pub instance: String,
+    /// Tells a process from its namesakes, before and beside it.
+    pub process: String,
+    /// The wall clock of the process that said it.
+    pub wall_us: Micros,
+    pub partitions: Vec<PartitionStatus>,
+    pub shards: Vec<ShardStatus>,
+    pub dead_letters: BTreeMap<String, u64>,
+}
+
+/// One partition of detect, as a part of a [`Bulletin`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShardStatus {
+    pub partition: i32,
+    pub pipelines: Vec<PipelineStatus>,
+    pub open_incidents: Vec<OpenIncident>,
 }
 
 /// A detection that has not resolved.
@@ -158,165 +274,10 @@ pub struct OpenIncident {
     pub since_us: Micros,
 }
 
-/// Where roles write and the status is read. Every method is a short critical section; no method fails.
-#[derive(Debug)]
-pub struct StatusBoard {
-    log: String,
-    entries: Mutex<Entries>,
-}
-
-#[derive(Debug, Default)]
-struct Entries {
-    roles: BTreeMap<&'static str, RoleState>,
-    partitions: BTreeMap<(Stage, String, i32), (Progress, Instant)>,
-    pipelines: BTreeMap<(i32, String), (u64, u64, u64)>,
-    dead_letters: BTreeMap<String, u64>,
-    open: BTreeMap<i32, Vec<OpenIncident>>,
-}
-
-impl StatusBoard {
-    /// An empty board of a process on this log (as [`crate::log::Log::describe_self`] names it).
-    pub fn new(log: impl Into<String>) -> StatusBoard {
-        StatusBoard { log: log.into(), entries: Mutex::default() }
-    }
-
-    /// A role starts, restores, runs or ended.
-    pub fn role(&self, role: &'static str, state: RoleState) {
-        self.entries().roles.insert(role, state);
-    }
-
-    /// Intake's place in an input partition, after a commit or a heartbeat.
-    pub fn intake(&self, topic: &str, partition: i32, progress: Progress) {
-        self.entries().partitions.insert((Stage::Intake, topic.to_owned(), partition), (progress, Instant::now()));
-    }
-
-    /// Detect's place in a partition of `topic` (the partials), and each pipeline's totals there.
-    pub fn detect(&self, topic: &str, partition: i32, progress: Progress, pipelines: &[PipelineReport<'_>]) {
-        let mut entries = self.entries();
-        entries.partitions.insert((Stage::Detect, topic.to_owned(), partition), (progress, Instant::now()));
-        for report in pipelines {
-            let totals = (report.late_rows, report.open_windows, report.open_detections);
-            entries.pipelines.insert((partition, report.pipeline.to_owned()), totals);
-        }
-    }
-
-    /// The detections open in a partition of detect, worst first, when they change. Only the first fifty are kept.
-    pub fn open(&self, partition: i32, mut incidents: Vec<OpenIncident>) {
-        incidents.truncate(OPEN_LISTED_MAX);
-        self.entries().open.insert(partition, incidents);
-    }
-
-    /// A partition that this process no longer owns.
-    pub fn released(&self, stage: Stage, topic: &str, partition: i32) {
-        let mut entries = self.entries();
-        entries.partitions.remove(&(stage, topic.to_owned(), partition));
-        if stage == Stage::Detect {
-            entries.pipelines.retain(|(owner, _), _| *owner != partition);
-            entries.open.remove(&partition);
-        }
-    }
-
-    /// Records that went to the dead letters. `reason` names the kind, not the case.
-    pub fn dead_letters(&self, reason: &str, count: u64) {
-        let mut entries = self.entries();
-        let known = entries.dead_letters.contains_key(reason) || entries.dead_letters.len() < REASONS_MAX;
-        let reason = if known { reason } else { "other" };
-        *entries.dead_letters.entry(reason.to_owned()).or_default() += count;
-    }
-
-    /// The picture now.
-    pub fn snapshot(&self) -> Status {
-        self.snapshot_at(Instant::now())
-    }
-
-    fn snapshot_at(&self, now: Instant) -> Status {
-        let entries = self.entries();
-        let partitions = entries.partitions(now);
-        let (health, problems) = judge(&entries.roles, &partitions);
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            health,
-            problems,
-            log: self.log.clone(),
-            roles: entries.roles.iter().map(|(role, state)| RoleStatus::new(role, state)).collect(),
-            partitions,
-            pipelines: entries.pipelines(),
-            dead_letters: entries.dead_letters.clone(),
-            open_incidents: entries.open.values().flatten().cloned().collect(),
-        }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        // Entries are whole at every step, so a panic elsewhere while the lock was held left nothing half written.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl RoleStatus {
     fn new(role: &str, state: &RoleState) -> RoleStatus {
         RoleStatus { role: role.to_owned(), state: state.clone() }
     }
-}
-
-impl Entries {
-    fn partitions(&self, now: Instant) -> Vec<PartitionStatus> {
-        let status = |((stage, topic, partition), (progress, said)): (&(Stage, String, i32), &(Progress, Instant))| {
-            PartitionStatus {
-                stage: *stage,
-                topic: topic.clone(),
-                partition: *partition,
-                position: progress.position,
-                end_offset: progress.end_offset,
-                lag: progress.end_offset.saturating_sub(progress.position).max(0),
-                watermark_us: progress.watermark,
-                age_ms: u64::try_from(now.saturating_duration_since(*said).as_millis()).unwrap_or(u64::MAX),
-            }
-        };
-        self.partitions.iter().map(status).collect()
-    }
-
-    fn pipelines(&self) -> Vec<PipelineStatus> {
-        let mut sums = BTreeMap::<&str, (u64, u64, u64)>::new();
-        for ((_, pipeline), (late, windows, detections)) in &self.pipelines {
-            let sum = sums.entry(pipeline).or_default();
-            *sum = (sum.0 + late, sum.1 + windows, sum.2 + detections);
-        }
-        let status = |(pipeline, (late_rows, open_windows, open_detections)): (&str, _)| PipelineStatus {
-            pipeline: pipeline.to_owned(),
-            late_rows,
-            open_windows,
-            open_detections,
-        };
-        sums.into_iter().map(status).collect()
-    }
-}
-
-/// The worst role decides; running roles are stalled if a partition of theirs is.
-fn judge(roles: &BTreeMap<&'static str, RoleState>, partitions: &[PartitionStatus]) -> (Health, Vec<String>) {
-    let mut problems = Vec::new();
-    let mut health = Health::Running;
-    let mut problem = |worse: Health, sentence: String| {
-        health = health.max(worse);
-        problems.push(sentence);
-    };
-    if roles.is_empty() {
-        problem(Health::Starting, "no role has started yet".to_owned());
-    }
-    for (role, state) in roles {
-        match state {
-            RoleState::Running => {}
-            RoleState::Starting => problem(Health::Starting, format!("{role} is starting")),
-            RoleState::Restoring => problem(Health::Starting, format!("{role} is restoring its state")),
-            RoleState::Restarting(reason) => problem(Health::Stalled, format!("{role} starts anew: {reason}")),
-            RoleState::Failed(reason) => problem(Health::Failed, format!("{role} failed: {reason}")),
-        }
-    }
-    for partition in partitions.iter().filter(|partition| partition.is_stalled()) {
-        let PartitionStatus { stage, topic, partition, age_ms, .. } = partition;
-        let sentence = format!("{stage} has not reported {topic}-{partition} for {} s", age_ms / 1000);
-        problem(Health::Stalled, sentence);
-    }
-    (health, problems)
 }
 
 impl PartitionStatus {
@@ -326,81 +287,4 @@ impl PartitionStatus {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn progress(position: i64, end_offset: i64) -> Progress {
-        Progress { position, end_offset, watermark: Some(1_000_000) }
-    }
-
-    fn running() -> StatusBoard {
-        let board = StatusBoard::new("embedded");
-        board.role("intake", RoleState::Running);
-        board.intake("telemetry.logs", 0, progress(7, 10));
-        board
-    }
-
-    #[test]
-    fn lag_is_what_is_left_and_never_negative() {
-        let board = running();
-        assert_eq!(board.snapshot().partitions[0].lag, 3);
-        board.intake("telemetry.logs", 0, progress(12, 10));
-        assert_eq!(board.snapshot().partitions[0].lag, 0);
-    }
-
-    #[test]
-    fn the_worst_role_decides() {
-        let board = running();
-        assert_eq!(board.snapshot().health, Health::Running);
-        board.role("detect", RoleState::Restoring);
-        assert_eq!(board.snapshot().health, Health::Starting);
-        board.role("detect", RoleState::Failed("out of luck".into()));
-        let status = board.snapshot();
-        assert_eq!(status.health, Health::Failed);
-        assert_eq!(status.problems, ["detect failed: out of luck"]);
-        assert_eq!(StatusBoard::new("").snapshot().health, Health::Starting);
-    }
-
-    #[test]
-    fn a_silent_partition_is_stalled_until_it_is_released() {
-        let board = running();
-        let later = Instant::now() + STALLED_AFTER + Duration::from_secs(1);
-        assert_eq!(board.snapshot_at(later).health, Health::Stalled);
-        board.released(Stage::Intake, "telemetry.logs", 0);
-        assert_eq!(board.snapshot_at(later).health, Health::Running);
-    }
-
-    #[test]
-    fn pipelines_are_summed_over_the_partitions_owned() {
-        let board = running();
-        let report = |late_rows| PipelineReport { pipeline: "errors", late_rows, open_windows: 1, open_detections: 0 };
-        board.detect("maturion.partials", 0, progress(0, 0), &[report(2)]);
-        board.detect("maturion.partials", 1, progress(0, 0), &[report(3)]);
-        board.detect("maturion.partials", 1, progress(0, 0), &[report(4)]);
-        let total = board.snapshot().pipelines;
-        assert_eq!((total[0].late_rows, total[0].open_windows), (6, 2));
-        board.released(Stage::Detect, "maturion.partials", 1);
-        assert_eq!(board.snapshot().pipelines[0].late_rows, 2);
-    }
-
-    #[test]
-    fn invented_reasons_do_not_grow_the_board() {
-        let board = running();
-        for reason in 0..1000 {
-            board.dead_letters(&format!("reason {reason}"), 1);
-        }
-        let letters = board.snapshot().dead_letters;
-        assert_eq!(letters.len(), REASONS_MAX + 1);
-        assert_eq!(letters.values().sum::<u64>(), 1000);
-    }
-
-    #[test]
-    fn a_status_survives_its_json() {
-        let board = running();
-        board.role("detect", RoleState::Failed("x".into()));
-        let status = board.snapshot();
-        let text = serde_json::to_string(&status).unwrap();
-        assert!(text.contains(r#"{"role":"detect","state":"failed","reason":"x"}"#), "{text}");
-        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
-    }
-}
+mod tests;

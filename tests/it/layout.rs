@@ -285,6 +285,22 @@ fn what_panics_is_proved_not_to() {
     none(findings);
 }
 
+/// What an operator may see has a fixed name, in `events`; what librdkafka says is passed on as it is.
+#[test]
+fn only_events_log() {
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|source| source.module != "events") {
+        for (number, line) in source.lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let logs = code.contains("tracing::") || code.contains("use tracing;");
+            if logs && !code.contains("target: \"librdkafka\"") {
+                findings.push(format!("{}:{}: make it a function of `events`", source.path.display(), number + 1));
+            }
+        }
+    }
+    none(findings);
+}
+
 #[test]
 fn test_code_is_told_from_shipped_code() {
     let text = "use a;\n#[cfg(test)]\nmod tests {\n    use b;\n}\nfn c() {}\n#[cfg(test)]\nmod golden;\n";

@@ -292,6 +292,27 @@ fn new_partitions_appear(subject: &Subject) {
     member.see(&["new"]);
 }
 
+fn a_member_without_partitions_is_told_so(subject: &Subject) {
+    let topic = subject.create("in", 1, &[]);
+    let mut first = subject.member("g", &topic, "id-1");
+    first.take(1);
+    let mut second = subject.member("g", &topic, "id-2");
+    eventually("the second hears that nothing is left", || {
+        first.step();
+        match second.session.poll(STEP, 1, &mut |record| panic!("nothing is its own: {record:?}")).unwrap() {
+            Some(Rebalance::Assigned(partitions)) => {
+                assert_eq!(partitions, []);
+                second.session.assign(&[]).unwrap();
+                true
+            }
+            other => other.is_some_and(|change| panic!("{change:?}")),
+        }
+    });
+    // It goes on hearing of what follows.
+    first.session.close();
+    second.take(1);
+}
+
 fn a_session_that_owes_an_answer_can_end(subject: &Subject) {
     let topic = subject.create("in", 1, &[]);
     let mut member = subject.member("g", &topic, "id");
@@ -349,6 +370,7 @@ behaviours! {
     an_unknown_topic_is_named,
     the_end_is_reached_past_markers,
     new_partitions_appear,
+    a_member_without_partitions_is_told_so,
     a_session_that_owes_an_answer_can_end,
     created_topics_pass_their_check,
 }

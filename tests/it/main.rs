@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod agent;
 mod cli;
 mod compose;
 mod deadlines;
@@ -21,6 +22,7 @@ mod membership;
 mod oracle;
 mod panes;
 mod readme;
+mod reference;
 mod serve;
 mod state;
 mod statements;

@@ -212,6 +212,61 @@ fn a_token_is_asked_of_everything_but_the_health_checks() {
 }
 
 #[test]
+fn a_process_is_ready_once_every_role_knows_its_partitions() {
+    let door = open();
+    assert_eq!(door.get("/health/ready").0, 503, "nothing has started");
+    door.board.role("serve", RoleState::Running);
+    door.board.role("intake", RoleState::Starting);
+    let (status, reason) = door.get("/health/ready");
+    assert_eq!((status, reason.contains("starting")), (503, true), "{reason}");
+    door.board.role("intake", RoleState::Restoring);
+    assert_eq!(door.get("/health/ready").0, 503);
+    door.board.role("intake", RoleState::Running);
+    assert_eq!(door.get("/health/ready"), (200, "ready\n".to_owned()));
+    door.board.role("intake", RoleState::Failed("Kafka is away".to_owned()));
+    assert_eq!(door.get("/health/ready").0, 503);
+}
+
+#[test]
+fn a_process_that_is_not_ready_is_live() {
+    let door = open();
+    for state in [RoleState::Starting, RoleState::Restoring, RoleState::Failed("Kafka is away".to_owned())] {
+        door.board.turned("detect");
+        door.board.role("detect", state.clone());
+        assert_eq!(door.get("/health/ready").0, 503, "{state:?}");
+        assert_eq!(door.get("/health/live"), (200, "live\n".to_owned()), "a restart would cure nothing: {state:?}");
+    }
+}
+
+#[test]
+fn metrics_are_served_as_openmetrics_behind_the_token() {
+    let door = open_with(Settings { token: Token::new("secret"), ..settings() }, Recorder::default());
+    assert_eq!(door.get("/metrics").0, 401);
+    let asked = agent().get(format!("http://{}/metrics", door.address())).header("authorization", "Bearer secret");
+    let answered = asked.call().unwrap();
+    let kind = answered.headers().get("content-type").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let (status, text) = answer(answered);
+    assert_eq!(status, 200);
+    assert!(text.contains("\nmaturion_build_info{version=\"") && text.ends_with("# EOF\n"), "{text}");
+}
+
+/// Half a request held one of the bounded connections for ever.
+#[test]
+fn half_a_request_does_not_hold_a_connection_for_ever() {
+    let door = open();
+    let mut stream = TcpStream::connect(door.address()).unwrap();
+    // Only ends a test that fails.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET /health/live HTTP/1.1\r\nHost: loc").unwrap();
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    let is_open = matches!(&ended, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!is_open, "the connection is still held: {}", String::from_utf8_lossy(&answer));
+    assert_eq!(door.get("/health/live").0, 200);
+}
+
+#[test]
 fn the_status_is_what_the_roles_said() {
     let door = open();
     assert_eq!(door.get("/health/ready").0, 503);

@@ -93,6 +93,8 @@ pub struct PipelineReport {
     pub watched_series: usize,
     pub oldest_open: Option<Micros>,
     pub closed_through: Option<Micros>,
+    /// How far its source has come; `None` also for a pipeline that reads windows.
+    pub watermark: Option<Micros>,
     pub open_detections: usize,
     /// Versions that run or are being finished: 1, but for a while after a change.
     pub versions: usize,
@@ -124,6 +126,7 @@ impl Shard {
             watched_series: current.series.len(),
             oldest_open: versions.iter().filter_map(|shard| shard.windows.open().1).min(),
             closed_through: current.windows.closed_through(),
+            watermark: self.reached(&compiled.pipeline.source),
             open_detections: current.series.values().map(|state| state.firing().count()).sum(),
             versions: progress().count(),
         }

@@ -27,6 +27,8 @@ struct Member {
     is_expired: bool,
     /// What it owned when it expired and has not released.
     lost: BTreeSet<Partition>,
+    /// It heard of an assignment, be it of nothing: as in Kafka, nobody waits in vain.
+    is_told: bool,
 }
 
 /// One consumer group.
@@ -111,7 +113,7 @@ impl Group {
             member.is_answering = true;
             return Some(Rebalance::Lost(member.lost.iter().cloned().collect()));
         }
-        if member.owned == member.target {
+        if member.is_expired || (member.is_told && member.owned == member.target) {
             return None;
         }
         let others = self.members.iter().filter(|(other, _)| **other != id);
@@ -124,7 +126,7 @@ impl Group {
         }
         let free = member.target.difference(&member.owned).filter(|wanted| !owned_by_others.contains(*wanted));
         let free: Vec<Partition> = free.cloned().collect();
-        if free.is_empty() {
+        if std::mem::replace(&mut member.is_told, true) && free.is_empty() {
             return None;
         }
         member.owned.extend(free.iter().cloned());
@@ -222,6 +224,8 @@ mod tests {
         settle(&mut group, &[first]);
         let second = group.join("second", &topics);
         group.balance(|_| 2);
+        assert_eq!(group.next_change(second), Some(Rebalance::Assigned(Vec::new())));
+        group.assigned(second);
         assert_eq!(group.next_change(second), None);
         let Some(Rebalance::Revoked(surplus)) = group.next_change(first) else { panic!("nothing was revoked") };
         assert_eq!(group.next_change(second), None);

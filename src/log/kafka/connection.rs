@@ -15,6 +15,7 @@ use rdkafka::producer::ProducerContext;
 use rdkafka::{Message, metadata::Metadata};
 
 use super::error;
+use crate::events;
 use crate::log::LogError;
 
 /// How long the first answer of any broker may take before Kafka counts as unreachable.
@@ -230,7 +231,7 @@ impl Report {
         if code != Some(RDKafkaErrorCode::AllBrokersDown) {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
         }
-        tracing::debug!(target: "maturion::log", %error, reason, "heard from Kafka");
+        events::kafka_heard(&error.to_string(), reason);
     }
 }
 

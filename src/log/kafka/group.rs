@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::connection::{Heard, Report, log_line};
+use crate::events;
 use crate::log::{Partition, Rebalance};
 
 /// The context of a group's member.
@@ -57,7 +58,7 @@ impl ConsumerContext for GroupContext {
         if self.is_closing.load(Ordering::Acquire) {
             let answered = if is_assignment { take(consumer, list) } else { give_up(consumer, list) };
             if let Err(error) = answered {
-                tracing::debug!(target: "maturion::log", %error, "a rebalance while closing was not answered");
+                events::rebalance_unanswered(&error.to_string());
             }
             return;
         }

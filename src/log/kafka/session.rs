@@ -13,6 +13,7 @@ use super::error;
 use super::group::{self, GroupContext};
 use super::lists::{self, list_at, list_of};
 use super::producer::Transactions;
+use crate::events;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
 
 /// How long a session that hears nothing from any broker goes on before it gives up: longer than a broker's restart.
@@ -111,7 +112,7 @@ impl KafkaSession {
     /// Answers whatever is open. The member's place in the group is kept: see [`Session::close`].
     fn leave(&mut self) {
         if let Err(error) = self.transactions.abort() {
-            tracing::warn!(target: "maturion::log", %error, "the open transaction was left for Kafka to abort");
+            events::transaction_left_open(&error.to_string());
         }
         self.consumer.context().close();
         // A member that owes an answer cannot end, and dropping it would wait for ever.
@@ -123,7 +124,7 @@ impl KafkaSession {
             None => Ok(()),
         };
         if let Err(error) = answered {
-            tracing::warn!(target: "maturion::log", %error, "a rebalance was not answered before the session ended");
+            events::rebalance_unanswered(&error.to_string());
         }
     }
 }

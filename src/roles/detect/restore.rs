@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Detect, DetectRoleError, Outputs, OwnedShard};
 use crate::evaluate::shard::{Shard, ShardProgress};
-use crate::log::{Log, LogError, Outgoing, Partition, Position, Record, Session};
+use crate::events;
+use crate::log::{LogError, Outgoing, Partition, Position, Record, Session};
 use crate::model::pipeline::{Definition, Micros};
 use crate::model::series::Series;
 use crate::roles::Runtime;
 use crate::roles::runtime::micros;
+use crate::serve::status::RoleState;
 use crate::window::open::PaneSnapshot;
 use crate::window::partial;
 use crate::window::plan::WindowPlan;
@@ -82,7 +84,8 @@ impl Detect {
         session: &mut dyn Session,
         partitions: &[Partition],
     ) -> Result<Vec<Position>, DetectRoleError> {
-        let started = Instant::now();
+        let (began, board) = (self.runtime.clock.elapsed(), Arc::clone(&self.runtime.board));
+        board.role(super::ROLE, RoleState::Restoring);
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
@@ -90,8 +93,12 @@ impl Detect {
             positions.push(Position { partition: partition.clone(), offset: owned.next });
             self.shards.insert(partition.number, owned);
         }
-        let (partitions, restored_ms) = (partitions.len(), started.elapsed().as_millis() as u64);
-        tracing::info!(partitions, restored_ms, "detect restored its state");
+        if !partitions.is_empty() {
+            let took = self.since(began);
+            board.metrics().restored(took);
+            events::state_restored(partitions.len() as u64, took.as_millis() as u64);
+        }
+        board.role(super::ROLE, RoleState::Running);
         Ok(positions)
     }
 }
@@ -144,13 +151,13 @@ fn restore_shard(
 
 fn read_progress(runtime: &Runtime, number: i32) -> Result<Written, DetectRoleError> {
     let mut written = Written { progress: None, definitions: Vec::new() };
-    for (key, entry) in latest(runtime.log.as_ref(), &runtime.topics.progress(), number)? {
+    for (key, entry) in latest(runtime, &runtime.topics.progress(), number)? {
         if key == number.to_string().as_bytes() {
             written.progress = Some(decode_progress(number, &entry.value)?);
         } else if let Ok((DEFINITION, _, _)) = serde_json::from_slice::<(&str, &str, &str)>(&key) {
             match serde_json::from_slice(&entry.value) {
                 Ok(definition) => written.definitions.push(definition),
-                Err(error) => tracing::warn!(number, %error, "a pipeline's definition cannot be read and is left out"),
+                Err(error) => events::definition_unreadable(number, &error.to_string()),
             }
         }
     }
@@ -166,11 +173,7 @@ fn decode_progress(number: i32, bytes: &[u8]) -> Result<Progress, DetectRoleErro
     if head.format == PROGRESS_FORMAT {
         return serde_json::from_slice(bytes).map_err(|error| unreadable(number, &error));
     }
-    tracing::warn!(
-        partition = number,
-        format = head.format,
-        "the progress was written by an older program and cannot be used: windows that had begun are given up"
-    );
+    events::progress_too_old(number, u64::from(head.format));
     let (format, offset) = (PROGRESS_FORMAT, head.offset);
     Ok(Progress { format, offset, replay_from: offset, shard: ShardProgress::lost() })
 }
@@ -183,7 +186,7 @@ fn replay(
     shard: &mut Shard,
 ) -> Result<(), DetectRoleError> {
     let mut failure = None;
-    read_range(runtime.log.as_ref(), partition, from, to, &mut |record| {
+    read_range(runtime, partition, from, to, &mut |record| {
         let Some(value) = record.value.filter(|_| failure.is_none()) else { return };
         let message = partial::read_message(&record.headers, value).map_err(DetectRoleError::from);
         let replayed = message.and_then(|message| Ok(shard.replay(record.offset, message)?));
@@ -195,7 +198,7 @@ fn replay(
 impl OwnedShard {
     fn read_series(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
         let topic = runtime.topics.baselines();
-        for (key, entry) in latest(runtime.log.as_ref(), &topic, number)? {
+        for (key, entry) in latest(runtime, &topic, number)? {
             let is_restored = match serde_json::from_slice::<(String, Series)>(&key) {
                 Ok((pipeline, series)) => self.shard.restore_series(&pipeline, series, &entry.value)?,
                 Err(_) => false,
@@ -205,11 +208,7 @@ impl OwnedShard {
             }
         }
         if !self.strays.is_empty() {
-            tracing::warn!(
-                partition = number,
-                series = self.strays.len(),
-                "the state of series was written by an older program and cannot be used: they begin anew"
-            );
+            events::series_too_old(number, self.strays.len() as u64);
         }
         Ok(())
     }
@@ -218,13 +217,13 @@ impl OwnedShard {
     fn read_panes(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
         let topic = runtime.topics.panes();
         let mut pieces: BTreeMap<(usize, Micros), Vec<Entry>> = BTreeMap::new();
-        for (key, entry) in latest(runtime.log.as_ref(), &topic, number)? {
+        for (key, entry) in latest(runtime, &topic, number)? {
             let named = serde_json::from_slice::<(String, String, Micros, usize)>(&key);
             let place = named.as_ref().ok().and_then(|(name, version, ..)| self.shard.set().place_of(name, version));
             match (place, named) {
                 (Some(place), Ok((_, _, pane, _))) => pieces.entry((place, pane)).or_default().push(entry),
                 (_, named) => {
-                    tracing::warn!(partition = number, "a pane of a version that nobody here knows is given up");
+                    events::pane_given_up(number);
                     self.shard.give_up(named.as_ref().map_or("", |(name, ..)| name), &entry.value);
                     self.strays.push((topic.clone(), key));
                 }
@@ -347,11 +346,11 @@ impl Entry {
 }
 
 /// The last value of each key of one partition of a compacted topic, tombstones left out.
-fn latest(log: &dyn Log, topic: &str, number: i32) -> Result<BTreeMap<Vec<u8>, Entry>, LogError> {
+fn latest(runtime: &Runtime, topic: &str, number: i32) -> Result<BTreeMap<Vec<u8>, Entry>, LogError> {
     let partition = Partition { topic: topic.into(), number };
-    let (from, to) = log.settled_bounds(std::slice::from_ref(&partition))?[0];
+    let (from, to) = runtime.log.settled_bounds(std::slice::from_ref(&partition))?[0];
     let mut entries = BTreeMap::new();
-    read_range(log, &partition, from, to, &mut |record| {
+    read_range(runtime, &partition, from, to, &mut |record| {
         let key = record.key.unwrap_or_default().to_vec();
         match record.value {
             None => entries.remove(&key),
@@ -366,7 +365,7 @@ fn latest(log: &dyn Log, topic: &str, number: i32) -> Result<BTreeMap<Vec<u8>, E
 
 /// Visits the committed records of a partition from one offset up to another.
 fn read_range(
-    log: &dyn Log,
+    runtime: &Runtime,
     partition: &Partition,
     from: i64,
     to: i64,
@@ -375,9 +374,11 @@ fn read_range(
     if from >= to {
         return Ok(());
     }
-    let mut reader = log.reader(&[Position { partition: partition.clone(), offset: from }])?;
+    let mut reader = runtime.log.reader(&[Position { partition: partition.clone(), offset: from }])?;
     let (mut reached, mut moved) = (from, Instant::now());
     loop {
+        // A long restore is no worker that hangs.
+        runtime.board.turned(super::ROLE);
         let now = reader.positions()?.first().map_or(reached, |position| position.offset);
         if now >= to {
             return Ok(());

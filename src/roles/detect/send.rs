@@ -5,6 +5,7 @@ use crate::evaluate::PipelineSet;
 use crate::log::{LogError, Outgoing, Session};
 use crate::model::detection::Detection;
 use crate::roles::{Runtime, send_control, send_partial};
+use crate::serve::metrics::Work;
 
 /// Everything a shard said, into the open transaction.
 pub(super) fn outputs(
@@ -13,6 +14,7 @@ pub(super) fn outputs(
     number: i32,
     set: &PipelineSet,
     outputs: &Outputs,
+    work: &mut Work,
 ) -> Result<(), DetectRoleError> {
     let pipelines = set.pipelines();
     let partition = Some(number);
@@ -25,6 +27,8 @@ pub(super) fn outputs(
     }
     for detection in &outputs.detections {
         send_detection(runtime, session, number, detection)?;
+        let told = (detection.pipeline.clone(), detection.rule.clone(), detection.change.name());
+        *work.detections.entry(told).or_default() += 1;
     }
     let topic = runtime.topics.baselines();
     for ((place, series), state) in &outputs.states {
@@ -51,7 +55,7 @@ pub(super) fn outputs(
     }
     let topic = runtime.topics.partials();
     for (place, states) in &outputs.partials {
-        send_partial(session, &topic, &pipelines[*place].plan, states, runtime.partitions)?;
+        send_partial(session, &topic, &pipelines[*place].plan, states, runtime.partitions, work)?;
     }
     for inhibition in &outputs.inhibitions {
         send_control(session, &topic, "inhibition", inhibition, runtime.partitions)?;

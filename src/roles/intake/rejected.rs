@@ -1,5 +1,6 @@
 //! Records that cannot become rows, kept until the commit that sends them to the dead letters and moves past them.
 
+use crate::decode::Rejection;
 use crate::log::{LogError, Outgoing, Position, Session};
 
 /// Bytes of rejected records that wait for a commit; beyond it the commit is made early, after one more poll at most. More
@@ -17,11 +18,11 @@ struct DeadLetter {
     /// Where the record stands.
     from: Position,
     value: Vec<u8>,
-    reason: String,
+    reason: Rejection,
 }
 
 impl Rejected {
-    pub(super) fn push(&mut self, from: Position, value: &[u8], reason: String) {
+    pub(super) fn push(&mut self, from: Position, value: &[u8], reason: Rejection) {
         self.bytes += value.len() + size_of::<DeadLetter>();
         self.letters.push(DeadLetter { from, value: value.to_vec(), reason });
     }
@@ -36,8 +37,9 @@ impl Rejected {
             let Position { partition, offset } = &letter.from;
             let (number, offset) = (partition.number.to_string(), offset.to_string());
             let key = format!("{}-{number}-{offset}", partition.topic);
+            let reason = letter.reason.to_string();
             let headers = [
-                ("reason", letter.reason.as_bytes()),
+                ("reason", reason.as_bytes()),
                 ("topic", partition.topic.as_bytes()),
                 ("partition", number.as_bytes()),
                 ("offset", offset.as_bytes()),
@@ -48,9 +50,9 @@ impl Rejected {
         Ok(())
     }
 
-    /// Forgets them, committed or to be read again; their reasons.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = String> + use<> {
+    /// Forgets them, committed or to be read again; the kinds of their reasons.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = &'static str> + use<> {
         self.bytes = 0;
-        std::mem::take(&mut self.letters).into_iter().map(|letter| letter.reason)
+        std::mem::take(&mut self.letters).into_iter().map(|letter| letter.reason.kind())
     }
 }
