@@ -143,7 +143,7 @@ mod tests {
             Err(unreachable())
         };
         std::thread::scope(|scope| {
-            let worker = scope.spawn(|| supervise("intake", &board, &stop, Duration::from_secs(3_600), &work));
+            let worker = scope.spawn(|| supervise("intake", &board, &stop, Duration::from_secs(3_600), work));
             let resting = || board.snapshot().roles.first().map(|role| role.state.clone());
             while resting() != Some(RoleState::Restarting(unreachable().to_string())) {
                 std::thread::yield_now();

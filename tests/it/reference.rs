@@ -83,7 +83,7 @@ fn served(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
         let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
         let family = parts.filter(|family| families.contains_key(*family)).unwrap_or(name);
         let (_, labels) = families.get_mut(family).unwrap_or_else(|| panic!("{line}"));
-        let written = line.contains('{').then(|| rest.rsplit_once('}').unwrap().0).unwrap_or_default();
+        let written = if line.contains('{') { rest.rsplit_once('}').unwrap().0 } else { "" };
         let written = written.split("\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
         labels.extend(written.filter(|label| label != "le"));
     }

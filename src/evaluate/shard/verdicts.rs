@@ -12,14 +12,17 @@ use crate::window::partial::Inhibition;
 /// side of saying too much.
 const INHIBITING_SERIES_MAX: usize = 10_000;
 
-/// For each inhibiting rule and series: from the end of a window on, this severity, or nothing any more. A shard that
-/// catches up hears several verdicts at once and must know which of them a window stands under.
+/// From the end of a window on, this severity, or nothing any more. A shard that catches up hears several verdicts at
+/// once and must know which of them a window stands under.
+type History = Vec<(Micros, Option<Severity>)>;
+
+/// What each inhibiting rule has said of each series.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
-pub(super) struct Verdicts(BTreeMap<RuleName, BTreeMap<Series, Vec<(Micros, Option<Severity>)>>>);
+pub(super) struct Verdicts(BTreeMap<RuleName, BTreeMap<Series, History>>);
 
 /// JSON has no maps whose keys are rules or series.
-type Written = Vec<(RuleName, Vec<(Series, Vec<(Micros, Option<Severity>)>)>)>;
+type Written = Vec<(RuleName, Vec<(Series, History)>)>;
 
 impl From<Written> for Verdicts {
     fn from(written: Written) -> Self {

@@ -161,7 +161,7 @@ impl StatusBoard {
     pub(super) fn snapshot_at(&self, now: Now) -> Status {
         let entries = self.entries();
         let own = entries.own(&self.instance, now);
-        let (health, problems) = judge(&entries.roles, &own.iter().map(|(_, row)| row.clone()).collect::<Vec<_>>());
+        let (health, problems) = judge(&entries.roles, &own.values().cloned().collect::<Vec<_>>());
         let rows = entries.everyone(own, now);
         let shards = entries.shards_of(&rows);
         let mut dead_letters = entries.dead_letters.clone();
