@@ -46,7 +46,6 @@ mod golden;
 mod tests;
 
 pub use baseline::{MAGNITUDE_MAX, MEMORY_WINDOWS, SEED_WINDOWS};
-pub use overflow::SERIES_LIMIT;
 pub use state::{FORGET_AFTER_US, SeriesState, StateError};
 
 use thiserror::Error;

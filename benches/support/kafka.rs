@@ -62,6 +62,7 @@ pub fn runtime(brokers: &str, prefix: &str, pipelines: Vec<Pipeline>) -> Runtime
         partitions: PARTITIONS,
         limits: DecodeLimits { ahead_max: i64::MAX, ..DecodeLimits::default() },
         batch_rows: defaults.intake.batch_rows,
+        aggregate_bytes_max: maturion::roles::runtime::AGGREGATE_BYTES_MAX,
         intake_commit_interval: defaults.intake.commit_interval,
         detect_commit_interval: defaults.detect.commit_interval,
         idle_after: Duration::from_secs(3_600),

@@ -1,10 +1,10 @@
 //! The overflow series: what a pipeline says when it has more series than its limit.
 
 use super::{DetectError, Detector, Evidence};
-use crate::model::pipeline::{Direction, Evaluate, Level, Micros, Pipeline, Rule, Scope, Severity, Technique};
+use crate::model::pipeline::{
+    Direction, Evaluate, Level, Micros, Pipeline, Rule, SERIES_LIMIT, Scope, Severity, Technique,
+};
 
-/// The rule that every pipeline has: it fires while there are more series than the pipeline's limit.
-pub const SERIES_LIMIT: &str = "series_limit";
 /// The measure of that rule: how many series are told apart.
 const SERIES_MEASURE: &str = "series";
 /// How long there must have been no overflow until that rule is content.

@@ -25,6 +25,9 @@ pub struct Pipeline {
     pub rules: Vec<Rule>,
 }
 
+/// The rule that every pipeline has without naming it: it fires while there are more series than the pipeline's limit.
+pub const SERIES_LIMIT: &str = "series_limit";
+
 /// What a pipeline may hold in memory, over all its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

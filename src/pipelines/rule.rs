@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::document::{DocumentError, Located, Origin, Table, suggestion};
-use crate::model::pipeline::{Evaluate, Remedy, Rule, RuleName, Scope, Technique};
+use crate::model::pipeline::{Evaluate, Remedy, Rule, RuleName, SERIES_LIMIT, Scope, Technique};
 
 use super::file::{check_name, column, micros, required};
 use super::levels::levels;
@@ -68,6 +68,9 @@ pub(super) fn read(mut table: Table, pipeline: &str, columns: &[&str]) -> Result
     table.allow_only(&KEYS)?;
     let name = required(&mut table, "name")?;
     check_name(&name)?;
+    if name.value == SERIES_LIMIT {
+        return Err(name.origin.error(format!("`name` may not be \"{SERIES_LIMIT}\", a rule that every pipeline has")));
+    }
     let technique = technique(&mut table)?;
     check_keys_fit(&table, technique)?;
     let measure = required(&mut table, "measure")?;

@@ -250,6 +250,20 @@ fn a_rule_cannot_silence_a_series_that_lacks_its_labels() {
 }
 
 #[test]
+fn the_name_of_the_rule_that_every_pipeline_has_is_taken() {
+    let rule = "[[rule]]\nname = \"series_limit\"\nmeasure = \"load\"\ntechnique = \"threshold\"\nabove = 1\nseverity = \"low\"\n";
+    assert!(refused(rule).ends_with("`name` may not be \"series_limit\", a rule that every pipeline has"));
+}
+
+#[test]
+fn limits_are_checked() {
+    assert!(refused("max_series = 0\n").ends_with("`max_series` must be from 1 to 10000000, not 0"));
+    assert!(
+        refused("max_open_windows = 100001\n").ends_with("`max_open_windows` must be from 1 to 100000, not 100001")
+    );
+}
+
+#[test]
 fn a_folder_without_pipelines_is_refused() {
     assert!(load_texts(&[]).expect_err("refused").ends_with(": has no pipeline; put at least one TOML file there"));
 }

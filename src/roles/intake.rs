@@ -32,9 +32,6 @@ use table::{Mark, PartitionIntake, TableIntake, visit};
 const ROLE: &str = "intake";
 /// Without records, heartbeats go out this often, so that stage two knows that nothing happened.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Partial states of one transaction; beyond it the transaction is committed early. More holds more memory and sends
-/// fewer, larger messages.
-const AGGREGATE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Records visited by one poll; decoded text of that many is held at once.
 const POLL_RECORDS_MAX: usize = 8_192;
 
@@ -142,7 +139,7 @@ impl Intake {
 
     fn is_due(&self) -> bool {
         let size = || self.tables.iter().map(TableIntake::size).sum::<usize>();
-        self.since_commit() >= self.due_after() || self.rejected.is_full() || size() > AGGREGATE_BYTES_MAX
+        self.since_commit() >= self.due_after() || self.rejected.is_full() || size() > self.runtime.aggregate_bytes_max
     }
 
     /// Aggregates what makes a batch; the rest waits for more, or for the commit.

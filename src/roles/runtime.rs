@@ -25,6 +25,10 @@ use crate::serve::{self, ServeHandle};
 /// Shorter writes more, longer reads more.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Partial states of one transaction; beyond it the transaction is committed early. More holds more memory and sends
+/// fewer, larger messages.
+pub const AGGREGATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Why a process cannot begin.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -64,6 +68,8 @@ pub struct Runtime {
     pub limits: DecodeLimits,
     /// Records that intake aggregates at once.
     pub batch_rows: usize,
+    /// See [`AGGREGATE_BYTES_MAX`].
+    pub aggregate_bytes_max: usize,
     pub intake_commit_interval: Duration,
     pub detect_commit_interval: Duration,
     pub idle_after: Duration,
@@ -119,6 +125,7 @@ impl Runtime {
             partitions: partitions.series,
             limits: DecodeLimits { ahead_max: micros(config.intake.max_ahead), ..DecodeLimits::default() },
             batch_rows: config.intake.batch_rows,
+            aggregate_bytes_max: AGGREGATE_BYTES_MAX,
             intake_commit_interval: config.intake.commit_interval,
             detect_commit_interval: config.detect.commit_interval,
             idle_after: config.intake.idle_after,

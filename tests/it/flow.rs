@@ -74,6 +74,7 @@ impl Flow {
             partitions,
             limits: DecodeLimits { ahead_max: i64::MAX, ..DecodeLimits::default() },
             batch_rows: 64,
+            aggregate_bytes_max: maturion::roles::runtime::AGGREGATE_BYTES_MAX,
             intake_commit_interval: Duration::from_millis(50),
             detect_commit_interval: Duration::from_millis(20),
             idle_after: Duration::from_secs(3_600),

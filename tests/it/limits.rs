@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
+use maturion::evaluate::PipelineSet;
+use maturion::evaluate::shard::{LOGS_SOURCE, Outputs, Shard, VERSIONS_MAX};
 use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::model::pipeline::{Limits, Micros};
 use maturion::window::aggregator::Aggregator;
+use maturion::window::clock::Heartbeat;
 use maturion::window::open::{OpenWindows, WindowRows};
+use maturion::window::partial::Message;
 use maturion::window::plan::WindowPlan;
 use maturion::window::rows;
 use rand::rngs::StdRng;
@@ -226,4 +230,101 @@ fn a_flood_of_bad_records_is_counted_in_full_and_written_in_few_dead_letters() {
         assert!(!letter.header("reason").is_empty() && letter.value == b"rubbish");
     }
     assert_eq!(covered, [10_000, 10_000]);
+}
+
+/// A flow whose intake has an hour until its next commit: what is written before that was committed early.
+fn patient() -> Flow {
+    let log = std::sync::Arc::new(EmbeddedLog::new(EmbeddedSettings::default()));
+    let mut flow = Flow::new(log, "t.", 1, vec![pipeline("limited", TUMBLE, &["module"], Duration::ZERO)]);
+    flow.runtime.intake_commit_interval = Duration::from_secs(3_600);
+    flow
+}
+
+/// So many rows, each of a module of its own.
+fn rows_of_their_own(rows: usize) -> Vec<Vec<u8>> {
+    let record = |nth| json!({ "timestamp": START, "module": format!("m{nth}"), "duration_ms": 1 }).to_string();
+    (0..rows).map(|nth| record(nth).into_bytes()).collect()
+}
+
+#[test]
+fn a_transaction_with_too_much_state_is_committed_early() {
+    let mut flow = patient();
+    flow.runtime.aggregate_bytes_max = 100_000;
+    let records = rows_of_their_own(20_000);
+    flow.append(&flow.runtime.topics.logs(), records.iter().map(|value| (0, value.as_slice())));
+    flow.start();
+    let is_partial = |output: &Output| output.headers.iter().any(|(name, value)| name == "kind" && value == "partial");
+    flow.wait_for(&flow.runtime.topics.partials(), |messages| messages.iter().any(is_partial));
+    flow.stop();
+}
+
+#[test]
+fn a_transaction_with_too_many_rejected_bytes_is_committed_early() {
+    let mut flow = patient();
+    flow.runtime.dead_letters_per_second = 1_000_000;
+    let rubbish = vec![b'x'; 1_000_000];
+    flow.append(&flow.runtime.topics.logs(), (0..40).map(|_| (0, rubbish.as_slice())));
+    flow.start();
+    flow.wait_for(&flow.runtime.topics.dead_letter(), |letters| !letters.is_empty());
+    flow.stop();
+}
+
+#[test]
+fn a_transaction_of_stage_two_takes_no_more_windows_than_fit() {
+    let set = Arc::new(PipelineSet::compile(vec![pipeline("limited", TUMBLE, &["module"], Duration::ZERO)]).unwrap());
+    let plan = &set.pipelines()[0].plan;
+    let mut shard = Shard::new(&set, 0, 1, Micros::MAX, Default::default()).unwrap();
+    let rows = rows_of_their_own(30_000);
+    let mut offset = 0;
+    for minute in 0..4 {
+        let start = |value: &Vec<u8>| {
+            String::from_utf8_lossy(value)
+                .replace(&START.to_string(), &(START + minute * MINUTE).to_string())
+                .into_bytes()
+        };
+        for message in crate::straight::partials_of(plan, &rows.iter().map(start).collect::<Vec<_>>()) {
+            shard.take(offset, message).unwrap();
+            offset += 1;
+        }
+    }
+    let beat = Heartbeat {
+        source: LOGS_SOURCE.to_owned(),
+        partition: 0,
+        partitions: 1,
+        position: 1,
+        end: 2,
+        event_time: Some(START + 10 * MINUTE),
+        wall: START,
+    };
+    shard.take(offset, Message::Heartbeats(vec![beat])).unwrap();
+    let mut sizes = Vec::new();
+    loop {
+        let mut out = Outputs::default();
+        let is_full = shard.advance(&mut out).unwrap();
+        sizes.push(out.windows.len());
+        if !is_full {
+            break;
+        }
+    }
+    // The last call finds nothing left.
+    assert_eq!(sizes, [60_000, 60_000, 0]);
+}
+
+#[test]
+fn versions_beyond_the_limit_are_forgotten_and_their_rows_late() {
+    let version = |nth: usize| {
+        let sql = TUMBLE.replace("sum(duration_ms)", &format!("sum(duration_ms + {nth})"));
+        PipelineSet::compile(vec![pipeline("limited", &sql, &["module"], Duration::ZERO)]).unwrap()
+    };
+    let mut shard = Shard::new(&Arc::new(version(0)), 0, 1, Micros::MAX, Default::default()).unwrap();
+    for nth in 1..=VERSIONS_MAX + 1 {
+        shard.take(nth as i64, Message::Definition(version(nth).definition(0))).unwrap();
+    }
+    for (nth, late) in [(1, 5), (2, 5), (VERSIONS_MAX + 1, 5)] {
+        let set = version(nth);
+        for message in crate::straight::partials_of(&set.pipelines()[0].plan, &rows_of_their_own(5)) {
+            shard.take(100 + nth as i64, message).unwrap();
+        }
+        assert_eq!(shard.report()[0].late_rows, late, "version {nth}");
+    }
 }

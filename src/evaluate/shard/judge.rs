@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{ClosedRow, Outputs, Shard, ShardError, compute};
-use crate::detect::{Detector, Observation, SERIES_LIMIT, SeriesState};
+use crate::detect::{Detector, Observation, SeriesState};
 use crate::evaluate::Compiled;
-use crate::model::pipeline::{Micros, RuleName, Severity};
+use crate::model::pipeline::{Micros, RuleName, SERIES_LIMIT, Severity};
 use crate::model::series::Series;
 use crate::window::open::WindowRows;
 use crate::window::partial::Inhibition;

@@ -64,3 +64,23 @@ impl Verdicts {
         covering.filter_map(|(_, verdicts)| verdicts.iter().rev().find(|(since, _)| *since <= moment)?.1).max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::series::Label;
+
+    #[test]
+    fn series_beyond_the_limit_silence_nobody() {
+        let rule = RuleName { pipeline: "wide".to_owned(), rule: "down".to_owned() };
+        let series = |nth: usize| Series(vec![("module".to_owned(), Label::Int(nth as i64))]);
+        let mut verdicts = Verdicts::default();
+        for nth in 0..=INHIBITING_SERIES_MAX {
+            let (rule, series, severity) = (rule.clone(), series(nth), Some(Severity::High));
+            verdicts.take(Inhibition { rule, series, severity, since: 0 });
+        }
+        let silenced = |nth| verdicts.silencing(std::slice::from_ref(&rule), &series(nth), 0);
+        assert_eq!(silenced(INHIBITING_SERIES_MAX - 1), Some(Severity::High));
+        assert_eq!(silenced(INHIBITING_SERIES_MAX), None);
+    }
+}

@@ -88,6 +88,7 @@ impl World {
             partitions: self.series_partitions,
             limits: DecodeLimits { ahead_max: Micros::MAX, ..DecodeLimits::default() },
             batch_rows: 8,
+            aggregate_bytes_max: maturion::roles::runtime::AGGREGATE_BYTES_MAX,
             intake_commit_interval: Duration::from_millis(250),
             detect_commit_interval: Duration::from_millis(100),
             idle_after,
