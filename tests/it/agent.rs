@@ -53,25 +53,28 @@ impl Process {
         flow.runtime.instance = instance.to_owned();
         flow.runtime.board = Arc::new(maturion::serve::status::StatusBoard::new(log.describe_self()).of(instance));
         flow.start();
+        eventually("both stages report", || {
+            let status = flow.runtime.board.snapshot();
+            [Stage::Intake, Stage::Detect].iter().all(|stage| status.partitions.iter().any(|row| row.stage == *stage))
+        });
         let observer = Observer::new(flow.runtime.clone(), true).unwrap();
         Process { flow, observer, now }
     }
 
-    /// So many rounds of the observer with the metrics of ten seconds each, every one of them read before the next.
-    fn watch(&mut self, rounds: usize, before_each: &dyn Fn(&Flow)) {
+    /// So many rounds of the observer with the metrics of ten seconds each, every one of them judged before the next.
+    fn watch(&mut self, rounds: usize, before_each: &dyn Fn(&Flow, i64)) {
         for _ in 0..rounds {
-            before_each(&self.flow);
+            before_each(&self.flow, self.now);
             self.observer.listen().unwrap();
             self.observer.ask_ends().unwrap();
             self.observer.write_metrics(self.now).unwrap();
             self.observer.speak().unwrap();
-            self.now += WATCH_INTERVAL;
-            let topic = self.flow.runtime.topics.metrics();
-            eventually("the metrics are read", || {
+            eventually("the metrics are judged", || {
                 let status = self.flow.runtime.board.snapshot();
-                let end = self.flow.read(&topic).len() as i64;
-                status.partitions.iter().any(|row| row.topic == topic && row.position >= end)
+                let lag = status.pipelines.iter().find(|pipeline| pipeline.pipeline == "agent_lag");
+                lag.is_some_and(|lag| lag.watermark_us >= Some(self.now))
             });
+            self.now += WATCH_INTERVAL;
         }
     }
 
@@ -107,9 +110,10 @@ fn lag_that_builds_up_is_a_detection_of_the_agents_own() {
     let prefix = unique_prefix();
     let mut first = Process::start(&log, &prefix, "first", START);
     let logs = first.flow.runtime.topics.logs();
-    let healthy = serde_json::to_vec(&json!({ "timestamp": START, "message": "all is well" })).unwrap();
-    first.flow.append(&logs, (0..200).map(|_| (0, healthy.as_slice())));
-    first.watch(30, &|flow| flow.append(&logs, (0..200).map(|_| (0, healthy.as_slice()))));
+    first.watch(30, &|flow, now| {
+        let healthy = serde_json::to_vec(&json!({ "timestamp": now, "message": "all is well" })).unwrap();
+        flow.append(&logs, (0..200).map(|_| (0, healthy.as_slice())));
+    });
     assert_eq!(first.detections(), BTreeSet::new(), "nothing fires while all is well");
     first.flow.stop();
 
@@ -117,7 +121,7 @@ fn lag_that_builds_up_is_a_detection_of_the_agents_own() {
     let _hanging = hang(&log, &first.flow);
     let mut second = Process::start(&log, &prefix, "second", first.now);
     second.flow.append(&logs, (0..150_000).map(|_| (0, b"{}".as_slice())));
-    let rejected = |flow: &Flow| flow.append(&flow.runtime.topics.metrics(), (0..60).map(|_| (0, b"?".as_slice())));
+    let rejected = |flow: &Flow, _| flow.append(&flow.runtime.topics.metrics(), (0..60).map(|_| (0, b"?".as_slice())));
     eventually("the silence of the first is noticed", || {
         second.observer.listen().unwrap();
         second.observer.ask_ends().unwrap();
