@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
@@ -39,11 +40,39 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(10);
 /// A connection to Apache Kafka.
 pub struct KafkaLog {
     connection: Arc<Connection>,
-    /// For questions about topics and offsets; one question at a time.
-    inquirer: Mutex<BaseConsumer<PlainContext>>,
+    /// For questions about topics and offsets.
+    inquirer: Inquirer,
     /// For the one question that read_committed cannot answer: what is written, committed or not.
-    witness: Mutex<BaseConsumer<PlainContext>>,
+    witness: Inquirer,
     admin: Admin,
+}
+
+/// A client for questions, one at a time. One that gets no answer is replaced: librdkafka 2.12 forgets all brokers when one
+/// tells it that there are none, as a broker does that has just started, and never finds them again
+/// (confluentinc/librdkafka#5301).
+struct Inquirer {
+    config: ClientConfig,
+    client: Mutex<BaseConsumer<PlainContext>>,
+}
+
+impl Inquirer {
+    fn new(config: ClientConfig) -> Result<Inquirer, LogError> {
+        let client = Mutex::new(Inquirer::client(&config)?);
+        Ok(Inquirer { config, client })
+    }
+
+    fn client(config: &ClientConfig) -> Result<BaseConsumer<PlainContext>, LogError> {
+        config.create_with_context(PlainContext::default()).map_err(error::creation)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&BaseConsumer<PlainContext>) -> Result<T, LogError>) -> Result<T, LogError> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = question(&client);
+        if matches!(answer, Err(LogError::Unreachable { .. } | LogError::Failed(_))) {
+            *client = Inquirer::client(&self.config)?;
+        }
+        answer
+    }
 }
 
 impl KafkaLog {
@@ -51,31 +80,23 @@ impl KafkaLog {
     pub fn connect(settings: KafkaSettings) -> Result<KafkaLog, LogError> {
         let connection = Arc::new(Connection::new(settings)?);
         let config = connection.consumer(None);
-        let inquirer: BaseConsumer<PlainContext> =
-            config.create_with_context(PlainContext::default()).map_err(error::creation)?;
-        connection.metadata(&inquirer, None, CONNECT_WAIT)?;
+        let inquirer = Inquirer::new(config.clone())?;
+        inquirer.ask(|client| connection.metadata(client, None, CONNECT_WAIT).map(drop))?;
         let admin = Admin::new(&config)?;
         let mut uncommitted = config;
         uncommitted.set("isolation.level", "read_uncommitted");
-        let witness = uncommitted.create_with_context(PlainContext::default()).map_err(error::creation)?;
-        Ok(KafkaLog { connection, inquirer: Mutex::new(inquirer), witness: Mutex::new(witness), admin })
+        let witness = Inquirer::new(uncommitted)?;
+        Ok(KafkaLog { connection, inquirer, witness, admin })
     }
 
     /// True if every partition of a topic has a leader.
     fn is_ready(&self, topic: &TopicInfo) -> Result<bool, LogError> {
         let name = Some(topic.name.as_str());
-        let metadata = self.inquire(|inquirer| self.connection.metadata(inquirer, name, CONNECT_WAIT))?;
+        let metadata = self.inquirer.ask(|client| self.connection.metadata(client, name, CONNECT_WAIT))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic.name);
         let led =
             found.map_or(0, |found| found.partitions().iter().filter(|partition| partition.leader() >= 0).count());
         Ok(led == usize::try_from(topic.partitions).unwrap_or_default())
-    }
-
-    fn inquire<T>(
-        &self,
-        question: impl FnOnce(&BaseConsumer<PlainContext>) -> Result<T, LogError>,
-    ) -> Result<T, LogError> {
-        question(&self.inquirer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -94,12 +115,12 @@ impl Log for KafkaLog {
     }
 
     fn bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError> {
-        self.inquire(|inquirer| partitions.iter().map(|partition| bounds(inquirer, partition)).collect())
+        self.inquirer.ask(|client| partitions.iter().map(|partition| bounds(client, partition)).collect())
     }
 
     fn settled_bounds(&self, partitions: &[Partition]) -> Result<Vec<(i64, i64)>, LogError> {
-        let witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = partitions.iter().map(|partition| bounds(&witness, partition)).collect::<Result<Vec<_>, _>>()?;
+        let written: Vec<(i64, i64)> =
+            self.witness.ask(|client| partitions.iter().map(|partition| bounds(client, partition)).collect())?;
         let deadline = Instant::now() + REQUEST_WAIT;
         loop {
             let stable = self.bounds(partitions)?;
@@ -117,7 +138,7 @@ impl Log for KafkaLog {
     fn describe(&self, topics: &[String]) -> Result<Vec<TopicInfo>, LogError> {
         let mut found = Vec::new();
         for name in topics {
-            let metadata = self.inquire(|inquirer| self.connection.metadata(inquirer, Some(name), CONNECT_WAIT))?;
+            let metadata = self.inquirer.ask(|client| self.connection.metadata(client, Some(name), CONNECT_WAIT))?;
             match partitions_in(&metadata, name) {
                 Ok(partitions) => {
                     found.push(TopicInfo { name: name.clone(), partitions, config: Default::default() });

@@ -17,13 +17,20 @@ use crate::log::{LogError, TopicInfo};
 /// The broker's own default: what suits a cluster is set there.
 const BROKER_DEFAULT: i32 = -1;
 
+/// Every request has a client of its own: requests are rare, and a client may forget its brokers (see
+/// [`super::Inquirer`]).
 pub(super) struct Admin {
-    client: AdminClient<DefaultClientContext>,
+    config: rdkafka::ClientConfig,
 }
 
 impl Admin {
     pub(super) fn new(config: &rdkafka::ClientConfig) -> Result<Admin, LogError> {
-        Ok(Admin { client: config.create().map_err(super::error::creation)? })
+        let admin = Admin { config: config.clone() };
+        admin.client().map(|_| admin)
+    }
+
+    fn client(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+        self.config.create().map_err(super::error::creation)
     }
 
     fn options() -> AdminOptions {
@@ -35,7 +42,7 @@ impl Admin {
         for (key, value) in &topic.config {
             new = new.set(key, value);
         }
-        let results = wait(self.client.create_topics([&new], &Admin::options()))
+        let results = wait(self.client()?.create_topics([&new], &Admin::options()))
             .map_err(|error| failed(&format!("create topic `{}`", topic.name), &error))?;
         results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| not_created(topic, code)))
     }
@@ -46,7 +53,7 @@ impl Admin {
             return Ok(());
         }
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-        let results = wait(self.client.describe_configs(&resources, &Admin::options()))
+        let results = wait(self.client()?.describe_configs(&resources, &Admin::options()))
             .map_err(|error| failed("describe topics", &error))?;
         for (topic, result) in topics.iter_mut().zip(results) {
             let resource = result
@@ -58,7 +65,7 @@ impl Admin {
     }
 
     pub(super) fn delete_records(&self, before: &TopicPartitionList) -> Result<(), LogError> {
-        let results = wait(self.client.delete_records(before, &Admin::options()))
+        let results = wait(self.client()?.delete_records(before, &Admin::options()))
             .map_err(|error| failed("delete records", &error))?;
         results
             .elements()

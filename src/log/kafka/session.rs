@@ -16,8 +16,10 @@ use super::producer::Transactions;
 use crate::events;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
 
-/// How long a session that hears nothing from any broker goes on before it gives up: longer than a broker's restart.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// After so long without a record or a rebalance the brokers are asked for a sign of life. A client of librdkafka 2.12 that
+/// was once told of no broker at all (by a broker that had just started, or was too slow for its controller) forgets all it
+/// knew and is silent for ever, without an error (confluentinc/librdkafka#5301); only a new client finds them again.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a rewind waits for a partition that is only just starting to be read.
 const SEEK_WAIT: Duration = Duration::from_secs(10);
 const SEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -31,8 +33,8 @@ pub(super) struct KafkaSession {
     starts: BTreeMap<Partition, i64>,
     /// The change that was reported and not answered; librdkafka delivers nothing until it is.
     unanswered: Option<Rebalance>,
-    /// Since when no broker answers.
-    silent_since: Option<Instant>,
+    /// When something last came from a broker.
+    heard: Instant,
 }
 
 impl KafkaSession {
@@ -54,7 +56,7 @@ impl KafkaSession {
             topics: topics.to_vec(),
             starts: BTreeMap::new(),
             unanswered: None,
-            silent_since: None,
+            heard: Instant::now(),
         };
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         session.consumer.subscribe(&names).map_err(|error| session.failed("subscribe", &error))?;
@@ -81,7 +83,6 @@ impl KafkaSession {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 check_topics(&self.connection, &self.consumer, &self.topics)
             }
-            _ if error::is_unreachable(code) => self.check_silence(),
             _ if error::passes(code) => Ok(()),
             _ => Err(self.failed("read", cause)),
         }
@@ -93,10 +94,11 @@ impl KafkaSession {
         fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
     }
 
+    /// Fails if nothing was heard for long, and nobody answers a question.
     fn check_silence(&mut self) -> Result<(), LogError> {
-        if self.silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE_MAX {
-            self.connection.metadata(&self.consumer, None, CONNECT_WAIT)?;
-            self.silent_since = None;
+        if self.heard.elapsed() > SILENCE_MAX {
+            check_topics(&self.connection, &self.consumer, &self.topics)?;
+            self.heard = Instant::now();
         }
         Ok(())
     }
@@ -116,7 +118,9 @@ impl KafkaSession {
         }
         self.consumer.context().close();
         // A member that owes an answer cannot end, and dropping it would wait for ever.
-        let answered = match self.unanswered.take() {
+        // An error may have come together with a rebalance, which then was not reported.
+        let owed = self.unanswered.take().or_else(|| self.consumer.context().take_change());
+        let answered = match owed {
             Some(Rebalance::Assigned(partitions)) => group::take(&self.consumer, &list_of(&partitions)),
             Some(Rebalance::Revoked(partitions) | Rebalance::Lost(partitions)) => {
                 group::give_up(&self.consumer, &list_of(&partitions))
@@ -161,13 +165,14 @@ impl Session for KafkaSession {
             visited += 1;
             wait = Duration::ZERO;
         }
-        if visited > 0 {
-            self.silent_since = None;
-        }
         let change = self.consumer.context().take_change();
         if change.is_some() {
             self.unanswered.clone_from(&change);
         }
+        if visited > 0 || change.is_some() {
+            self.heard = Instant::now();
+        }
+        self.check_silence()?;
         Ok(change)
     }
 

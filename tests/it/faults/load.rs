@@ -1,8 +1,8 @@
 //! Records at a steady rate, and what must become of those that Kafka accepted, in plain Rust.
 //!
-//! The producer repeats what was not acknowledged, without idempotence, because librdkafka's idempotent producer was
-//! seen to stand still after several bounces of its broker. The truth is therefore what stands in the input, not what
-//! was meant to: that is what Maturion promises about.
+//! The truth is what stands in the input, not what was meant to: that is what Maturion promises about. So the producer may
+//! repeat a record, and may be replaced together with what it holds: librdkafka 2.12 forgets its brokers when one tells it
+//! that there are none, as one does that has just started (confluentinc/librdkafka#5301).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,8 @@ const BAD_EVERY: i64 = 5_000;
 /// The limit of the rule, and what is well again.
 const LIMIT: f64 = 0.2;
 const RECOVERED: f64 = 0.16;
-const FLUSH_WAIT: Duration = Duration::from_secs(300);
+/// A producer that makes no progress for so long is replaced.
+const STUCK_AFTER: Duration = Duration::from_secs(40);
 
 pub const PIPELINE: &str = r#"
 name = "requests"
@@ -143,7 +144,11 @@ pub fn number(label: &Value) -> i64 {
     number.parse().expect("a number")
 }
 
-type Sender = ThreadedProducer<DefaultProducerContext>;
+struct Sender {
+    config: ClientConfig,
+    producer: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+}
 
 /// Records being written in a thread of their own.
 pub struct Load {
@@ -161,10 +166,11 @@ impl Load {
         for (key, value) in patient {
             config.set(key, value);
         }
-        let sender: Sender = config.create().expect("a producer");
+        let producer = config.create().expect("a producer");
+        let mut sender = Sender { config, producer, topic: topic.clone() };
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, written) = (Arc::clone(&stop), topic.clone());
-        Load { stop, thread: std::thread::spawn(move || write(&sender, &written, &stopped)), topic }
+        let stopped = Arc::clone(&stop);
+        Load { stop, thread: std::thread::spawn(move || sender.write(&stopped)), topic }
     }
 
     /// Ends it, closes every window, and tells what Kafka has.
@@ -175,22 +181,53 @@ impl Load {
     }
 }
 
-fn write(sender: &Sender, topic: &str, stop: &AtomicBool) {
-    let (started, mut nth) = (Instant::now(), 0);
-    while !stop.load(Ordering::Relaxed) {
-        let due = (started.elapsed().as_secs_f64() * RATE as f64) as i64;
-        while nth < due && !stop.load(Ordering::Relaxed) {
-            send(sender, topic, nth, record(nth).as_bytes());
-            if nth % BAD_EVERY == 0 {
-                send(sender, topic, nth, format!("{{\"nth\": {nth}, is not JSON").as_bytes());
+impl Sender {
+    fn write(&mut self, stop: &AtomicBool) {
+        let (started, mut nth) = (Instant::now(), 0);
+        while !stop.load(Ordering::Relaxed) {
+            let due = (started.elapsed().as_secs_f64() * RATE as f64) as i64;
+            while nth < due && !stop.load(Ordering::Relaxed) {
+                self.send(nth, record(nth).as_bytes());
+                if nth % BAD_EVERY == 0 {
+                    self.send(nth, format!("{{\"nth\": {nth}, is not JSON").as_bytes());
+                }
+                nth += 1;
             }
-            nth += 1;
+            std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(Duration::from_millis(2));
+        let closer = format!(r#"{{"timestamp":{},"event":"closer"}}"#, START + (nth / RATE + 3_600) * SECOND);
+        loop {
+            (0..i64::from(PARTITIONS)).for_each(|partition| self.send(partition, closer.as_bytes()));
+            if self.producer.flush(STUCK_AFTER).is_ok() {
+                return;
+            }
+            self.replace();
+        }
     }
-    let closer = format!(r#"{{"timestamp":{},"event":"closer"}}"#, START + (nth / RATE + 3_600) * SECOND);
-    (0..i64::from(PARTITIONS)).for_each(|partition| send(sender, topic, partition, closer.as_bytes()));
-    sender.flush(FLUSH_WAIT).expect("every record is acknowledged");
+
+    /// Waits while the queue is full: then the broker is away, or forgotten.
+    fn send(&mut self, nth: i64, value: &[u8]) {
+        let partition = (nth % i64::from(PARTITIONS)) as i32;
+        let mut since = Instant::now();
+        loop {
+            let record = BaseRecord::<(), [u8]>::to(&self.topic).partition(partition).payload(value);
+            match self.producer.send(record) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err((error, _)) => panic!("{error}"),
+            }
+            if since.elapsed() > STUCK_AFTER {
+                self.replace();
+                since = Instant::now();
+            }
+        }
+    }
+
+    fn replace(&mut self) {
+        self.producer = self.config.create().expect("a producer");
+    }
 }
 
 fn record(nth: i64) -> String {
@@ -205,18 +242,4 @@ fn record(nth: i64) -> String {
     format!(
         r#"{{"timestamp":{time},"organisation_id":"org_{organisation}","module":"module_{module}","event":"http_request","status_code":{status},"duration_ms":{duration_ms}}}"#
     )
-}
-
-/// Waits while the queue is full: then the broker is away.
-fn send(sender: &Sender, topic: &str, nth: i64, value: &[u8]) {
-    let partition = (nth % i64::from(PARTITIONS)) as i32;
-    loop {
-        match sender.send(BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(value)) {
-            Ok(()) => return,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err((error, _)) => panic!("{error}"),
-        }
-    }
 }
