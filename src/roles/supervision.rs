@@ -49,7 +49,9 @@ pub(super) fn supervise(
             return Err(error);
         }
         if stop.load(Ordering::Relaxed) {
-            return Err(error);
+            // Nothing is lost: whoever goes on begins where this worker last committed.
+            tracing::warn!(role, %error, "a role stopped without committing what it did last");
+            return Ok(());
         }
         tracing::warn!(role, %error, pause_ms = pause.as_millis() as u64, "a role starts anew after a pause");
         board.role(role, RoleState::Restarting(error.to_string()));
