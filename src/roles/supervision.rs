@@ -54,7 +54,9 @@ pub(super) fn supervise(
             return Err(error);
         }
         if stop.load(Ordering::Relaxed) {
-            return Err(error);
+            // Nothing is lost: whoever goes on begins where this worker last committed.
+            tracing::warn!(role, %error, "a role stopped without committing what it did last");
+            return Ok(());
         }
         events::worker_restarted(role, &error.to_string());
         board.metrics().restarted(role);
