@@ -76,7 +76,7 @@ fn write(runtime: &Runtime, written: &AtomicU64, stop: &AtomicBool) {
     let (topic, appender) = (runtime.topics.logs(), runtime.log.appender().expect("an appender"));
     while !stop.load(Ordering::Relaxed) {
         let row = written.load(Ordering::Relaxed);
-        if row % 10_000 == 0 && row.saturating_sub(read(runtime)) > AHEAD_MAX {
+        if row.is_multiple_of(10_000) && row.saturating_sub(read(runtime)) > AHEAD_MAX {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
