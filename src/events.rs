@@ -73,6 +73,8 @@ events! {
     warn worker_restarted(role: &str, reason: &str) "a role starts anew after a pause";
     /// A worker ended with an error that a new start cannot cure.
     error role_stopped(role: &str, reason: &str) "a role stopped";
+    /// The process was told to stop while Kafka was away: another reads the same records again.
+    warn stopped_uncommitted(role: &str, reason: &str) "a role stopped without committing what it did last";
     /// Costs disk, nothing else; tried again with the next snapshot.
     warn partials_kept(reason: &str) "partials that are no longer needed could not be deleted";
 

@@ -55,7 +55,7 @@ pub(super) fn supervise(
         }
         if stop.load(Ordering::Relaxed) {
             // Nothing is lost: whoever goes on begins where this worker last committed.
-            tracing::warn!(role, %error, "a role stopped without committing what it did last");
+            events::stopped_uncommitted(role, &error.to_string());
             return Ok(());
         }
         events::worker_restarted(role, &error.to_string());
