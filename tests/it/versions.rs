@@ -178,6 +178,13 @@ fn processes_with_the_old_and_the_new_file_side_by_side_lose_no_row_and_judge_no
         owns(&old) > 0 && owns(&new) + owns(&third) > 0 && owns(&old) + owns(&new) + owns(&third) == PARTITIONS as usize
     });
     rows += append_minutes(&new, 3..9, 5);
+    let read = |flow: &Flow| {
+        let status = flow.runtime.board.snapshot();
+        let logs =
+            status.partitions.iter().filter(|it| it.topic == flow.runtime.topics.logs() && it.owner == status.instance);
+        logs.map(|partition| partition.position as u64).sum::<u64>()
+    };
+    crate::subject::eventually("everybody reads what is theirs", || read(&old) + read(&new) + read(&third) == rows);
     old.stop();
     third.stop();
     let value = record(START + 30 * MINUTE, "closer", 1);
