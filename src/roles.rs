@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
@@ -39,6 +40,13 @@ pub mod supervision;
 pub use clock::{Clock, SystemClock};
 pub use runtime::Runtime;
 
+/// How long workers may take to end when they are told to: longer than any single request to Kafka. librdkafka was seen not to
+/// close a consumer at all after its broker had gone and come several times. Leaving a worker behind loses nothing: whoever
+/// goes on begins where it last committed.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+/// How often a worker that was told to end is looked at.
+const STOP_STEP: Duration = Duration::from_millis(10);
+
 /// Why the roles cannot start, or stopped.
 #[derive(Debug, Error)]
 pub enum RolesError {
@@ -54,6 +62,8 @@ pub enum RolesError {
     Thread(std::io::Error),
     #[error("a worker ended by a defect; its last words are in the log")]
     Panicked,
+    #[error("{0} did not end within {wait} s; what it had committed is safe", wait = STOP_WAIT.as_secs())]
+    Stuck(&'static str),
 }
 
 impl RolesError {
@@ -108,7 +118,17 @@ impl RunningRoles {
     /// Lets every worker commit what it has and end its session; the first error any of them had.
     pub fn stop(self) -> Result<(), RolesError> {
         self.stop.store(true, Ordering::Relaxed);
-        let results = self.workers.into_iter().map(|(_, worker)| worker.join().unwrap_or(Err(RolesError::Panicked)));
+        let deadline = Instant::now() + STOP_WAIT;
+        let end = |(role, worker): (&'static str, JoinHandle<Result<(), RolesError>>)| {
+            while !worker.is_finished() {
+                if Instant::now() >= deadline {
+                    return Err(RolesError::Stuck(role));
+                }
+                std::thread::sleep(STOP_STEP);
+            }
+            worker.join().unwrap_or(Err(RolesError::Panicked))
+        };
+        let results = self.workers.into_iter().map(end);
         results.collect::<Vec<_>>().into_iter().collect()
     }
 }
