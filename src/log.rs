@@ -112,9 +112,7 @@ pub trait Session: Send {
     /// Throws away everything sent since the last commit.
     fn abort(&mut self) -> Result<(), LogError>;
 
-    /// Ends the session after an abort of whatever is open. On Kafka the member keeps its place in the group for as long
-    /// as its session timeout: whoever opens a session with its transactional id before that gets its partitions back at
-    /// once, and nothing moves; after that others take over.
+    /// Leaves the group after an abort of whatever is open, so that others take over at once.
     fn close(self: Box<Self>);
 }
 
@@ -148,7 +146,7 @@ pub struct TopicInfo {
 /// A connection to one log.
 pub trait Log: Send + Sync {
     /// A member of `group` on `topics`. `transactional_id` is stable per instance and task: opening a session fences
-    /// its predecessor of the same name, takes its place in the group, and aborts what it left open.
+    /// its predecessor of the same name and aborts what it left open.
     fn session(&self, group: &str, topics: &[String], transactional_id: &str) -> Result<Box<dyn Session>, LogError>;
 
     /// Reads exactly these partitions from these offsets; an offset below the earliest kept one is an error.

@@ -9,32 +9,6 @@ use crate::kafka_or_skip;
 use crate::subject::{Subject, connect, eventually, outgoing, partition};
 
 #[test]
-fn a_member_that_ends_and_comes_back_moves_no_partition() {
-    let subject = Subject::kafka(kafka_or_skip!());
-    let input = subject.create("in", 4, &[]);
-    let mut first = subject.member("g", &input, "id-1");
-    first.take(4);
-    let mut second = subject.member("g", &input, "id-2");
-    eventually("both own two partitions", || {
-        first.step();
-        second.step();
-        first.next.len() == 2 && second.next.len() == 2
-    });
-    let (of_first, changes_of_second) = (first.next.clone(), second.changes);
-    first.session.close();
-    let mut first = subject.member("g", &input, "id-1");
-    eventually("it has its partitions back", || {
-        first.step();
-        second.step();
-        first.next.len() == 2
-    });
-    assert_eq!(first.next, of_first);
-    assert_eq!(second.changes, changes_of_second, "the other member was not bothered");
-}
-
-/// The leader of a group is told of its members only when it joins anew, which a static member that comes back does not:
-/// if nobody were the leader any more, nobody would see new partitions.
-#[test]
 fn new_partitions_appear_after_every_member_was_started_again() {
     let subject = Subject::kafka(kafka_or_skip!());
     let input = subject.create("in", 2, &[]);
@@ -60,24 +34,6 @@ fn new_partitions_appear_after_every_member_was_started_again() {
         second.step();
         first.next.len() == 3 && second.next.len() == 3
     });
-}
-
-#[test]
-fn a_member_that_only_reads_learns_that_a_newer_one_took_its_name() {
-    let subject = Subject::kafka(kafka_or_skip!());
-    let input = subject.create("in", 1, &[]);
-    let mut older = subject.member("g", &input, "id");
-    older.take(1);
-    let mut newer = subject.member("g", &input, "id");
-    let mut refused = None;
-    eventually("the older one is refused", || {
-        newer.step();
-        refused = older.session.poll(Duration::from_millis(50), 10, &mut |_| {}).err();
-        refused.is_some()
-    });
-    assert!(matches!(refused, Some(LogError::Fenced { .. })), "{refused:?}");
-    newer.take(1);
-    newer.commit();
 }
 
 /// Kafka fences whoever leaves a transaction open for too long. That is no namesake: a new session of the name goes on.

@@ -56,7 +56,7 @@ impl Subject {
     pub fn member(&self, group: &str, topic: &str, id: &str) -> Member {
         let (group, id) = (format!("{}{group}", self.prefix), format!("{}{id}", self.prefix));
         let session = self.log.session(&group, &[topic.to_owned()], &id).unwrap();
-        Member { session, next: BTreeMap::new(), seen: Vec::new(), changes: 0 }
+        Member { session, next: BTreeMap::new(), seen: Vec::new() }
     }
 
     /// The committed values of one partition, read from its start to its end.
@@ -78,8 +78,6 @@ pub struct Member {
     pub session: Box<dyn Session>,
     pub next: BTreeMap<Partition, i64>,
     pub seen: Vec<String>,
-    /// How often its assignment changed.
-    pub changes: usize,
 }
 
 impl Member {
@@ -92,7 +90,6 @@ impl Member {
             seen.push(text(record.value));
         };
         let change = self.session.poll(STEP, 100, &mut note).unwrap();
-        self.changes += usize::from(change.is_some());
         match change {
             Some(Rebalance::Assigned(partitions)) => {
                 let committed = self.session.committed(&partitions).unwrap();

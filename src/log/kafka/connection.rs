@@ -36,7 +36,7 @@ const CONSUMER: [(&str, &str); 14] = [
     ("partition.assignment.strategy", "cooperative-sticky"),
     // A member that died or was stopped, and did not come back, is noticed after this; a take-over cannot be faster, and
     // a restart that is slower moves partitions.
-    ("session.timeout.ms", "10000"),
+    ("session.timeout.ms", "6000"),
     ("heartbeat.interval.ms", "1000"),
     // The default of 1 s makes throughput saw when a queue was full.
     ("fetch.queue.backoff.ms", "20"),
@@ -80,6 +80,7 @@ const RESERVED: [&str; 14] = [
     "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    // A static member that restarts in the middle of a cooperative rebalance leaves partitions that nobody is given.
     "group.instance.id",
     "group.protocol",
     "isolation.level",
@@ -130,14 +131,6 @@ impl Connection {
         if let Some(group) = group {
             config.set("group.id", group);
         }
-        config
-    }
-
-    /// A member of a group. Its name is the static one of Kafka (KIP-345): a process that is killed and starts again under
-    /// it gets its partitions back at once, without a rebalance, and a second process of that name fences the first.
-    pub(super) fn member(&self, group: &str, name: &str) -> ClientConfig {
-        let mut config = self.consumer(Some(group));
-        config.set("group.instance.id", name);
         config
     }
 

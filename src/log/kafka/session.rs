@@ -44,7 +44,7 @@ impl KafkaSession {
         topics: &[String],
         transactional_id: &str,
     ) -> Result<KafkaSession, LogError> {
-        let config = connection.member(group, transactional_id);
+        let config = connection.consumer(Some(group));
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(error::creation)?;
         check_topics(&connection, &consumer, topics)?;
@@ -111,7 +111,7 @@ impl KafkaSession {
         super::first_lost(&self.consumer, &positions).unwrap_or_else(|| self.failed("read", cause))
     }
 
-    /// Answers whatever is open. The member's place in the group is kept: see [`Session::close`].
+    /// Answers whatever is open and leaves the group.
     fn leave(&mut self) {
         if let Err(error) = self.transactions.abort() {
             events::transaction_left_open(&error.to_string());
