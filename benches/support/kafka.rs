@@ -35,8 +35,15 @@ impl Broker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("scripts/kafka runs");
-        let lines = BufReader::new(node.stdout.take().expect("piped")).lines();
-        let address = lines.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("brokers ")?.to_owned()));
+        // Up to the last line: the script would end with a pipe that is closed while it still writes.
+        let lines = BufReader::new(node.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let mut address = None;
+        for line in lines {
+            address = address.or(line.strip_prefix("brokers ").map(str::to_owned));
+            if line.starts_with("log ") {
+                break;
+            }
+        }
         Broker { address: address.expect("scripts/kafka says where it listens"), _node: Some(node) }
     }
 }
