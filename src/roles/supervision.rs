@@ -17,7 +17,7 @@ use crate::events;
 use crate::serve::status::{RoleState, StatusBoard};
 
 /// How long a worker rests after an error before it starts anew. Longer delays a recovery by as much, shorter writes more
-/// of the same into the logs; well below the session timeout, so that its partitions are still its own.
+/// of the same into the logs.
 pub const RESTART_PAUSE: Duration = Duration::from_secs(2);
 /// So many fences of one worker within [`NAMESAKE_WINDOW`] are the work of a namesake, which starts anew as soon as it is
 /// fenced, too: about every five seconds one of the two is. Fewer fences or a longer window end processes whose broker

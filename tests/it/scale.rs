@@ -21,7 +21,7 @@ use crate::subject::{Subject, connect, eventually};
 use crate::whole::{MINUTE, START, outage, said};
 
 const PARTITIONS: i32 = 4;
-/// A member that leaves keeps its place for as long; the broker's minimum, so that the tests need not wait longer.
+/// A member that dies keeps its place for as long; the broker's minimum, so that the tests need not wait longer.
 const BRIEF: [(&str, &str); 1] = [("session.timeout.ms", "6000")];
 
 /// Several instances of one installation.
