@@ -288,16 +288,6 @@ impl Shard {
         current.filter_map(|(_, pipeline)| pipeline.windows.closed_through()).min()
     }
 
-    /// How far telemetry has come.
-    fn reached(&self, source: &Source) -> Option<Micros> {
-        let name = match source {
-            Source::Logs => LOGS_SOURCE,
-            Source::Metrics => METRICS_SOURCE,
-            Source::Windows(_) => return None,
-        };
-        self.clocks.get(name).and_then(SourceClock::reached)
-    }
-
     /// The rows of a partial; `None` if its version is not known here, or cannot be computed by this program.
     fn decode(
         &mut self,

@@ -4,8 +4,8 @@
 //! no more than is done here, and would throw away the other stage's memory. So it is tried for ever, with a pause, and
 //! the board says so. What no retry cures ends the worker, and with it the process: refused credentials, a topic or
 //! records that are gone, state that contradicts itself, a pipeline that cannot be computed, and another instance of the
-//! same name. Of that a fence is no proof: Kafka also fences a process that was paused for too long, and members whose
-//! coordinator went down in the middle of a rebalance. So a fenced worker starts anew; only one that is fenced
+//! same name. Of that a fence is no proof: Kafka also fences a process that was paused for too long, or whose
+//! coordinator went down in the middle of a transaction. So a fenced worker starts anew; only one that is fenced
 //! [`FENCES_MAX`] times within [`NAMESAKE_WINDOW`] has a namesake, and ends. Of two namesakes the older is fenced first, so
 //! the newer stays. Nothing is retried in a hurry, and nothing that was not committed survives.
 

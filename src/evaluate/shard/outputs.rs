@@ -9,7 +9,7 @@ use crate::evaluate::Compiled;
 use crate::model::detection::Detection;
 use crate::model::pipeline::{Definition, Micros, Severity};
 use crate::model::series::Series;
-use crate::window::clock::Heartbeat;
+use crate::window::clock::{Heartbeat, SourceClock};
 use crate::window::partial::Inhibition;
 
 /// Rows and states that one transaction takes before no further window is closed in it. One window may go beyond it;
@@ -126,7 +126,7 @@ impl Shard {
             watched_series: current.series.len(),
             oldest_open: versions.iter().filter_map(|shard| shard.windows.open().1).min(),
             closed_through: current.windows.closed_through(),
-            watermark: self.reached(&compiled.pipeline.source),
+            watermark: self.clock_of(&compiled.pipeline.source).and_then(SourceClock::reached),
             open_detections: current.series.values().map(|state| state.firing().count()).sum(),
             versions: progress().count(),
         }

@@ -79,8 +79,8 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
 }
 
 fn is_fenced(cause: &RDKafkaError) -> bool {
-    use RDKafkaErrorCode::{Fenced, FencedInstanceId, InvalidProducerEpoch, ProducerFenced};
-    matches!(cause.code(), Fenced | ProducerFenced | FencedInstanceId)
+    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
+    matches!(cause.code(), Fenced | ProducerFenced)
         || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
 }
 

@@ -74,10 +74,6 @@ impl Transactions {
         Ok(transactions)
     }
 
-    pub(super) fn transactional_id(&self) -> &str {
-        &self.transactional_id
-    }
-
     fn final_error(&self, cause: &KafkaError) -> LogError {
         match error::judge(cause, &self.transactional_id) {
             Verdict::Final(error) => error,

@@ -73,9 +73,6 @@ impl KafkaSession {
         if error::is_refusal(code) {
             return Err(self.failed("read", cause));
         }
-        if self.is_replaced() {
-            return Err(LogError::Fenced { transactional_id: self.transactions.transactional_id().to_owned() });
-        }
         match code {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 Err(self.lost_offset(cause))
@@ -86,12 +83,6 @@ impl KafkaSession {
             _ if error::passes(code) => Ok(()),
             _ => Err(self.failed("read", cause)),
         }
-    }
-
-    /// True if the group knows this member's name by another id.
-    fn is_replaced(&self) -> bool {
-        let fatal = self.consumer.client().fatal_error();
-        fatal.is_some_and(|(code, _)| code == RDKafkaErrorCode::FencedInstanceId)
     }
 
     /// Fails if nothing was heard for long, and nobody answers a question.
