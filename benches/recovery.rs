@@ -165,7 +165,7 @@ fn measure(brokers: &str, window: &str) {
     load.join().expect("sent");
     drop(first);
     let said = std::fs::read_to_string(folder.path().join("maturion.log")).expect("a log");
-    let restored = said.lines().filter_map(|line| Some(line.split_once("restored its state ")?.1));
+    let restored = said.lines().filter_map(|line| Some(line.split_once("event=\"state_restored\" ")?.1));
     println!("  restores: {}", restored.collect::<Vec<_>>().join("; "));
 }
 
