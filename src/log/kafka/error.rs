@@ -80,8 +80,7 @@ pub(super) fn judge(error: &KafkaError, transactional_id: &str) -> Verdict {
 
 fn is_fenced(cause: &RDKafkaError) -> bool {
     use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
-    matches!(cause.code(), Fenced | ProducerFenced)
-        || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
+    matches!(cause.code(), Fenced | ProducerFenced) || (cause.is_fatal() && cause.code() == InvalidProducerEpoch)
 }
 
 /// The sentence for a record that could not be written.
