@@ -1,0 +1,57 @@
+//! Where a store is: a folder of this machine, or a bucket.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::aws::AmazonS3Builder;
+use url::Url;
+
+use super::StoreError;
+use super::durable::DurableFolder;
+use crate::model::schema::StoreTable;
+
+/// A place for tables, reachable or not.
+#[derive(Clone, Debug)]
+pub struct Location {
+    root: Arc<dyn ObjectStore>,
+    url: Url,
+}
+
+impl Location {
+    /// Understands `file:PATH` (relative to `folder`; created if missing) and `s3://BUCKET/PREFIX`, whose endpoint,
+    /// region and credentials come from the usual `AWS_…` variables.
+    pub fn parse(text: &str, folder: &Path) -> Result<Location, StoreError> {
+        let refuse = |reason: String| StoreError::Location { url: text.to_owned(), reason };
+        match text.split_once(':') {
+            Some(("file", path)) => Self::local(&folder.join(path.strip_prefix("//").unwrap_or(path)))
+                .map_err(|error| refuse(format!("the folder cannot be made ({error})"))),
+            Some(("s3", _)) => {
+                let url = Url::parse(&format!("{}/", text.trim_end_matches('/'))).map_err(|error| refuse(error.to_string()))?;
+                let bucket = url.host_str().ok_or_else(|| refuse("it names no bucket".to_owned()))?;
+                let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
+                let root = Arc::new(store.map_err(|error| refuse(error.to_string()))?);
+                Ok(Location { root, url })
+            }
+            _ => Err(refuse("write \"file:PATH\" or \"s3://BUCKET/PREFIX\"".to_owned())),
+        }
+    }
+
+    fn local(path: &PathBuf) -> std::io::Result<Location> {
+        std::fs::create_dir_all(path)?;
+        let url = Url::from_directory_path(path.canonicalize()?);
+        let url = url.map_err(|()| std::io::Error::other("it is not an absolute path"))?;
+        Ok(Location { root: Arc::new(DurableFolder::default()), url })
+    }
+
+    /// The storage as a whole: paths in it begin at its root.
+    pub(super) fn root(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.root)
+    }
+
+    /// A table's folder.
+    pub(super) fn table(&self, table: StoreTable) -> Result<Url, StoreError> {
+        let joined = self.url.join(&format!("{}/", table.name()));
+        joined.map_err(|error| StoreError::Location { url: self.url.to_string(), reason: error.to_string() })
+    }
+}
