@@ -27,6 +27,7 @@
 //! | [`events`] | every line of the logs, by a fixed name | nothing of ours |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
+//! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
 //! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
@@ -45,6 +46,7 @@ pub mod generate;
 pub mod log;
 pub mod model;
 pub mod pipelines;
+pub mod query;
 pub mod roles;
 pub mod serve;
 pub mod simulate;
