@@ -91,6 +91,17 @@ events! {
     debug kafka_heard(error: &str, reason: &str) "heard from Kafka";
     /// Whoever embeds the command line has a subscriber of their own.
     debug logs_go_elsewhere() "logs go to the subscriber that is there already";
+
+    /// Commits that a loss of power had cut were taken away; their rows are read from Kafka again.
+    warn torn_commits_removed(table: &str, commits: u64) "torn commits of the store were removed, and their rows are read from Kafka again";
+    /// The store's memory is full: nothing more is fetched until a commit has made room.
+    warn store_full(bytes: u64) "the store's memory is full; reading waits for a commit";
+    /// A commit did not succeed, and is tried again.
+    warn store_commit_failed(table: &str, reason: &str) "a commit to the store failed";
+    /// Maintenance of a table did not succeed, and is tried again in the next round.
+    warn store_maintenance_failed(table: &str, reason: &str) "maintenance of the store failed";
+    /// Maintenance changed a table.
+    debug store_maintained(table: &str, merged: u64, expired: u64) "the store was maintained";
 }
 
 #[cfg(test)]

@@ -30,7 +30,9 @@
 //! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
 //! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
-//! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
+//! | [`query`] | read-only SQL over what a principal may see | `model`, `window` |
+//! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |
+//! | [`roles`] | intake, detect, store, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
@@ -50,4 +52,5 @@ pub mod query;
 pub mod roles;
 pub mod serve;
 pub mod simulate;
+pub mod store;
 pub mod window;

@@ -75,6 +75,22 @@ pub enum StoreError {
     Thread(std::io::Error),
 }
 
+impl StoreError {
+    /// True if a worker that begins anew, from what Delta has, may succeed.
+    pub fn passes(&self) -> bool {
+        match self {
+            StoreError::Files(_) | StoreError::Delta(_) | StoreError::NotNext { .. } | StoreError::Busy(_) => true,
+            StoreError::Location { .. }
+            | StoreError::Rows(_)
+            | StoreError::Schema(_)
+            | StoreError::Damaged { .. }
+            | StoreError::OtherSchema { .. }
+            | StoreError::Replaced
+            | StoreError::Thread(_) => false,
+        }
+    }
+}
+
 /// All tables of one store, open for reading and writing in this process.
 pub struct Store {
     tables: Vec<StoreTableState>,
@@ -155,7 +171,11 @@ impl Store {
     }
 
     /// One round of maintenance of a table; see [`maintain`].
-    pub fn maintain(&self, table: StoreTable, now: crate::model::pipeline::Micros) -> Result<maintain::Done, StoreError> {
+    pub fn maintain(
+        &self,
+        table: StoreTable,
+        now: crate::model::pipeline::Micros,
+    ) -> Result<maintain::Done, StoreError> {
         let (done, committed) = self.runtime.block_on(maintain::maintain(self.delta(table), now))?;
         self.state(table).adopt(committed);
         Ok(done)

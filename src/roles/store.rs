@@ -140,6 +140,9 @@ impl StoreWorker {
         })?;
         self.publish()?;
         self.seal_what_is_due();
+        if let Some(failure) = self.committer.failure() {
+            return Err(failure.into());
+        }
         match change {
             Some(change) => self.rebalance(session, change)?,
             None => self.keep_within_memory(session)?,
@@ -170,8 +173,8 @@ impl StoreWorker {
 
     fn seal(&self, table: StoreTable) {
         let sealed = self.store.state(table).seal();
-        if let Some(chunk) = sealed {
-            self.committer.commit(table, chunk);
+        if sealed.is_some() {
+            self.committer.commit(table);
         }
     }
 
@@ -228,14 +231,17 @@ impl StoreWorker {
         let bounds = self.runtime.log.bounds(partitions)?;
         let mut positions = Vec::new();
         for (partition, (earliest, end)) in partitions.iter().zip(bounds) {
-            let Some(table) = StoreTable::ALL.into_iter().find(|table| topic_of(&self.runtime, *table) == *partition.topic)
+            let Some(table) =
+                StoreTable::ALL.into_iter().find(|table| topic_of(&self.runtime, *table) == *partition.topic)
             else {
                 continue;
             };
             let input: Input = format!("{}{}-{}", self.limits.log_id, partition.topic, partition.number).into();
             let committed = self.store.offset(table, &input)?;
             let offset = self.first_offset(partition, committed, (earliest, end))?;
-            self.readings.insert(partition.clone(), Reading::new(&self.runtime, &self.store, table, input, offset));
+            let covered = committed.unwrap_or(offset);
+            let reading = Reading::new(&self.runtime, &self.store, (table, input), covered, offset);
+            self.readings.insert(partition.clone(), reading);
             positions.push(Position { partition: partition.clone(), offset });
         }
         Ok(positions)
@@ -256,7 +262,6 @@ impl StoreWorker {
             Some(committed) if committed < earliest && !self.limits.accept_gap => {
                 Err(StoreRoleError::Gap { topic, partition: number, committed, earliest })
             }
-            // What Delta has goes on from its own end, over the gap.
             Some(committed) => Ok(committed.max(earliest)),
         }
     }

@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::cache::default_cache::DefaultCache;
 use deltalake_core::kernel::schema::StructType;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
-use deltalake_core::kernel::{Action, Remove, StructTypeExt, Transaction};
+use deltalake_core::kernel::{Action, Remove, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use object_store::ObjectStore;
@@ -28,6 +30,9 @@ use crate::model::schema::{StoreTable, windows_with};
 /// How often a commit is tried while others come first.
 const COMMIT_ATTEMPTS: usize = 20;
 
+/// Footers of files that are kept in memory, per table. Fewer are read again.
+const METADATA_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The log's own settings: a short log, no clean-up inside of commits (maintenance does it), few indexed columns.
 const PROPERTIES: [(&str, &str); 3] = [
     ("delta.logRetentionDuration", "interval 6 hours"),
@@ -39,6 +44,8 @@ const PROPERTIES: [(&str, &str); 3] = [
 pub struct Delta {
     table: StoreTable,
     schema: SchemaRef,
+    folder: Arc<dyn ObjectStore>,
+    metadata: Arc<FileMetadataCache>,
     delta: Mutex<Versions>,
 }
 
@@ -68,8 +75,7 @@ impl Delta {
             _ => table.schema(),
         };
         let url = location.table(table)?;
-        let mut delta =
-            DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(location.root(), url).build()?;
+        let mut delta = DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(location.root(), url).build()?;
         let torn = recover::recover(delta.object_store().as_ref()).await?;
         if torn > 0 {
             events::torn_commits_removed(table.name(), torn as u64);
@@ -80,8 +86,9 @@ impl Delta {
             delta = create(delta, table, &schema).await?;
         }
         let schema = reconcile(&mut delta, table, schema).await?;
+        let (folder, metadata) = (delta.object_store(), Arc::new(DefaultCache::new(METADATA_BYTES_MAX)));
         let versions = Versions { table: delta, files: HashMap::new(), offsets: BTreeMap::new() };
-        Ok(Delta { table, schema, delta: Mutex::new(versions) })
+        Ok(Delta { table, schema, folder, metadata, delta: Mutex::new(versions) })
     }
 
     pub fn table(&self) -> StoreTable {
@@ -94,8 +101,13 @@ impl Delta {
     }
 
     /// The table's folder.
-    pub async fn folder(&self) -> Arc<dyn ObjectStore> {
-        self.delta.lock().await.table.object_store()
+    pub fn folder(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.folder)
+    }
+
+    /// Footers of files, read once for all sessions.
+    pub fn metadata(&self) -> Arc<FileMetadataCache> {
+        Arc::clone(&self.metadata)
     }
 
     /// The version as this process knows it.
@@ -123,9 +135,10 @@ impl Delta {
         let batches = chunk.batches().cloned().collect::<Vec<_>>();
         let adds = match batches.as_slice() {
             [] => Vec::new(),
-            batches => encode::write(self.table, &self.schema, self.folder().await, batches).await?,
+            batches => encode::write(self.table, &self.schema, self.folder(), batches).await?,
         };
-        let offset = |(input, part): (&Input, &super::chunk::Part)| (Arc::clone(input), part.range.start, part.range.end);
+        let offset =
+            |(input, part): (&Input, &super::chunk::Part)| (Arc::clone(input), part.range.start, part.range.end);
         self.commit(Change {
             actions: adds.into_iter().map(Action::Add).collect(),
             operation: appending(),
@@ -276,7 +289,8 @@ async fn reconcile(delta: &mut DeltaTable, table: StoreTable, schema: SchemaRef)
     for field in stored.fields() {
         match present.field(field.name()) {
             Some(known) if known.data_type() != field.data_type() => {
-                let reason = format!("`{}` is {} there and {} here", field.name(), known.data_type(), field.data_type());
+                let reason =
+                    format!("`{}` is {} there and {} here", field.name(), known.data_type(), field.data_type());
                 return Err(StoreError::OtherSchema { table: table.name(), reason });
             }
             _ => {}
@@ -291,7 +305,8 @@ async fn reconcile(delta: &mut DeltaTable, table: StoreTable, schema: SchemaRef)
     }
     let fixed = table.schema();
     let present = delta.snapshot()?.schema();
-    let is_measure = |name: &&String| fixed.column_with_name(name).is_none() && ![DAY, KEPT_DAYS].contains(&name.as_str());
+    let is_measure =
+        |name: &&String| fixed.column_with_name(name).is_none() && ![DAY, KEPT_DAYS].contains(&name.as_str());
     let measures = present.fields().map(|field| field.name().clone()).collect::<Vec<_>>();
     Ok(windows_with(&measures.iter().filter(is_measure).cloned().collect::<Vec<_>>()))
 }

@@ -6,12 +6,11 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch};
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::Add;
-use deltalake_core::table::config::DataSkippingNumIndexedCols;
 use object_store::ObjectStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -26,7 +25,7 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 /// A file is closed at this size.
 const FILE_BYTES_MAX: NonZeroU64 = NonZeroU64::MIN.saturating_add(128 * 1024 * 1024 - 1);
 /// Columns, from the left, whose least and largest value stand in the log. The wide texts come after them.
-pub const INDEXED_COLUMNS: u64 = 4;
+pub const INDEXED_COLUMNS: usize = 4;
 
 /// What a table's files have: plain texts for views, and the partition columns at the end.
 pub fn stored_schema(schema: &SchemaRef) -> SchemaRef {
@@ -55,9 +54,16 @@ pub async fn write(
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build();
     let partition = vec![DAY.to_owned(), KEPT_DAYS.to_owned()];
-    let indexed = DataSkippingNumIndexedCols::NumColumns(INDEXED_COLUMNS);
-    let config =
-        WriterConfig::new(stored, partition, Some(properties), Some(FILE_BYTES_MAX), None, indexed, None);
+    let indexed = stored.fields().iter().take(INDEXED_COLUMNS).map(|field| field.name().clone()).collect();
+    let config = WriterConfig::new(
+        stored,
+        partition,
+        Some(properties),
+        Some(FILE_BYTES_MAX),
+        None,
+        Default::default(),
+        Some(indexed),
+    );
     let mut writer = DeltaWriter::new(folder, config);
     writer.write(&rows).await?;
     Ok(writer.close().await?)

@@ -27,7 +27,8 @@ impl Location {
             Some(("file", path)) => Self::local(&folder.join(path.strip_prefix("//").unwrap_or(path)))
                 .map_err(|error| refuse(format!("the folder cannot be made ({error})"))),
             Some(("s3", _)) => {
-                let url = Url::parse(&format!("{}/", text.trim_end_matches('/'))).map_err(|error| refuse(error.to_string()))?;
+                let url = Url::parse(&format!("{}/", text.trim_end_matches('/')))
+                    .map_err(|error| refuse(error.to_string()))?;
                 let bucket = url.host_str().ok_or_else(|| refuse("it names no bucket".to_owned()))?;
                 let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
                 let root = Arc::new(store.map_err(|error| refuse(error.to_string()))?);

@@ -9,15 +9,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use chrono::{DateTime, Duration, NaiveDate};
+use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Action;
 use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::DeltaOperation;
 use deltalake_core::protocol::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
-use deltalake_core::DeltaTable;
-use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::arrow::async_reader::ParquetObjectReader;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::delta::{Change, Delta};
 use super::files::FileEntry;
@@ -116,7 +115,7 @@ async fn merge(delta: &Delta, files: &[Arc<FileEntry>]) -> Result<Arc<Committed>
     for file in files {
         batches.extend(read(delta, file).await?);
     }
-    let mut adds = encode::write(delta.table(), delta.schema(), delta.folder().await, &batches).await?;
+    let mut adds = encode::write(delta.table(), delta.schema(), delta.folder(), &batches).await?;
     adds.iter_mut().for_each(|add| add.data_change = false);
     let removes = delta.removals(&paths, false).await?;
     if removes.len() != paths.len() {
@@ -130,11 +129,10 @@ async fn merge(delta: &Delta, files: &[Arc<FileEntry>]) -> Result<Arc<Committed>
 
 /// A file's rows with the columns of the table in SQL; a column that the file does not have is null.
 async fn read(delta: &Delta, file: &FileEntry) -> Result<Vec<RecordBatch>, StoreError> {
-    let reader = ParquetObjectReader::new(delta.folder().await, file.path.clone()).with_file_size(file.bytes);
-    let stream = ParquetRecordBatchStreamBuilder::new(reader).await.and_then(|builder| builder.build());
-    let stream = stream.map_err(|error| unreadable(file, &error))?;
-    let batches = stream.try_collect::<Vec<_>>().await.map_err(|error| unreadable(file, &error))?;
-    batches.iter().map(|batch| conform(delta, batch)).collect()
+    let bytes = delta.folder().get(&file.path).await?.bytes().await?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+    let batches = reader.map_err(|error| unreadable(file, &error))?;
+    batches.map(|batch| conform(delta, &batch?)).collect()
 }
 
 fn conform(delta: &Delta, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {

@@ -63,11 +63,7 @@ async fn last_checkpoint(table: &dyn ObjectStore) -> Result<Option<u64>, StoreEr
 
 /// True if every line of a commit is an action, and every file that it adds is there to its last byte, unless a newer
 /// commit has `removed` it. Adds what this one removes.
-async fn is_whole(
-    table: &dyn ObjectStore,
-    commit: &Path,
-    removed: &mut BTreeSet<String>,
-) -> Result<bool, StoreError> {
+async fn is_whole(table: &dyn ObjectStore, commit: &Path, removed: &mut BTreeSet<String>) -> Result<bool, StoreError> {
     let Some(text) = read(table, commit).await? else { return Ok(false) };
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let Ok(actions) = lines.map(serde_json::from_slice::<Value>).collect::<Result<Vec<_>, _>>() else {

@@ -65,7 +65,7 @@ pub fn kept(table: StoreTable, from: impl Fn(i64) -> Expr) -> Expr {
     let [short, middle, long] = [SHORT_DAYS, MIDDLE_DAYS, LONG_DAYS].map(|days| from(i64::from(days)));
     let is_long = match table {
         StoreTable::Windows | StoreTable::Detections => return long,
-        StoreTable::Metrics => starts_with(vec![col("name"), lit(BUSINESS_PREFIX)]),
+        StoreTable::Metrics => starts_with(col("name"), lit(BUSINESS_PREFIX)),
         StoreTable::Logs => col("source").eq(lit("audit")),
     };
     let is_long = is_long.is_true();

@@ -28,7 +28,6 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use object_store::ObjectStore;
 
 use super::files::{Bounds, FileEntry};
 use super::retention::kept_from;
@@ -190,8 +189,8 @@ impl<'a> Scan<'a> {
     fn files(&self, files: &[&Arc<FileEntry>], filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
         let store = self.table.pin.store.delta(self.table.table);
         let url = ObjectStoreUrl::parse(format!("maturion-{}://store", self.table.table.name()))?;
-        self.state.runtime_env().register_object_store(url.as_ref(), store.files());
-        let reader = CachedParquetFileReaderFactory::new(store.files(), store.metadata());
+        self.state.runtime_env().register_object_store(url.as_ref(), store.folder());
+        let reader = CachedParquetFileReaderFactory::new(store.folder(), store.metadata());
         let mut source = ParquetSource::new(Arc::clone(&self.table.schema))
             .with_pushdown_filters(true)
             .with_reorder_filters(true)
@@ -226,11 +225,8 @@ impl<'a> Scan<'a> {
         for (place, batch) in batches.iter().enumerate() {
             partitions[place % threads].push(batch.clone());
         }
-        let plan = MemorySourceConfig::try_new_exec(
-            &partitions,
-            Arc::clone(&self.table.schema),
-            Some(self.columns.clone()),
-        )?;
+        let plan =
+            MemorySourceConfig::try_new_exec(&partitions, Arc::clone(&self.table.schema), Some(self.columns.clone()))?;
         self.filtered(plan, self.table.unexpired(self.now))
     }
 

@@ -80,6 +80,11 @@ impl TableState {
         self.sealed = self.sealed.iter().filter_map(|chunk| chunk.without(is_gone)).map(Arc::new).collect();
     }
 
+    /// What is to be committed next.
+    pub fn oldest_sealed(&self) -> Option<Arc<Chunk>> {
+        self.sealed.front().cloned()
+    }
+
     /// True while a sealed chunk has rows of this input.
     pub fn is_waiting(&self, input: &Input) -> bool {
         self.sealed.iter().any(|chunk| chunk.parts.contains_key(input))

@@ -33,7 +33,14 @@ enum Rows {
 }
 
 impl Reading {
-    pub(super) fn new(runtime: &Runtime, store: &Store, table: StoreTable, input: Input, start: i64) -> Self {
+    /// Reads from `start`; what is between `covered`, which the store has, and there is gone from Kafka.
+    pub(super) fn new(
+        runtime: &Runtime,
+        store: &Store,
+        (table, input): (StoreTable, Input),
+        covered: i64,
+        start: i64,
+    ) -> Self {
         let telemetry = |table| Rows::Telemetry(Box::new(Decoder::new(table, runtime.limits)));
         let rows = match table {
             StoreTable::Logs => telemetry(Table::Logs),
@@ -41,7 +48,7 @@ impl Reading {
             StoreTable::Windows => Rows::Windows(WindowTable::new(&measures(store))),
             StoreTable::Detections => Rows::Detections(DetectionTable::default()),
         };
-        Self { table, input, next: start, latest: None, published: start, rows }
+        Self { table, input, next: start, latest: None, published: covered, rows }
     }
 
     pub(super) fn push(&mut self, record: &Record<'_>) {
