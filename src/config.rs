@@ -31,6 +31,7 @@ pub struct Config {
     pub instance: Instance,
     pub intake: Intake,
     pub detect: Detect,
+    pub store: StoreSettings,
     pub serve: Serve,
     pub watch: Watch,
     pub pipelines: PipelineFiles,
@@ -101,6 +102,24 @@ pub struct Intake {
 pub struct Detect {
     /// How often windows and detections are committed.
     pub commit_interval: Duration,
+}
+
+/// `[store]`: the tables.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Where they are: `file:PATH` or `s3://BUCKET/PREFIX`. Paths are relative to the configuration file.
+    pub url: String,
+    /// The folder that relative paths begin in.
+    pub folder: PathBuf,
+    /// How often rows move from memory to Delta Lake. Longer makes fewer, larger files and a longer replay after a crash;
+    /// rows are readable at once either way.
+    pub commit_interval: Duration,
+    /// Rows of a table in memory that are committed before the interval is over.
+    pub chunk_bytes_max: usize,
+    /// All rows in memory; beyond it nothing more is fetched from Kafka until a commit has made room.
+    pub memory_bytes_max: usize,
+    /// Goes on where Kafka begins, if Kafka no longer has what follows the last commit.
+    pub accept_gap: bool,
 }
 
 /// `[serve]`: the HTTP door.
@@ -187,6 +206,7 @@ impl Config {
             instance: sections::instance(root.section("instance")?)?,
             intake: sections::intake(root.section("intake")?)?,
             detect: sections::detect(root.section("detect")?)?,
+            store: sections::store(root.section("store")?, folder)?,
             serve: sections::serve(root.section("serve")?, environment, folder, &mut without_effect)?,
             watch: sections::watch(root.section("watch")?)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,

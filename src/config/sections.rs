@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{DocumentError, Located, Origin, Table};
-use super::{Brokers, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, Watch, properties};
+use super::{Brokers, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, StoreSettings, Watch, properties};
 
 pub(super) fn kafka(
     mut table: Table,
@@ -84,6 +84,23 @@ pub(super) fn detect(mut table: Table) -> Result<Detect, DocumentError> {
     Ok(Detect { commit_interval: duration_within(&mut table, "commit_interval", "10ms", "60s", "200ms")? })
 }
 
+pub(super) fn store(mut table: Table, folder: &Path) -> Result<StoreSettings, DocumentError> {
+    table.allow_only(&["url", "commit_interval", "chunk_bytes_max", "memory_bytes_max", "accept_gap"])?;
+    let is_url = |url: &str| url.starts_with("file:") || url.starts_with("s3://");
+    let url = match table.text("url")? {
+        Some(url) => checked(url, is_url, "`url` must be \"file:PATH\" or \"s3://BUCKET/PREFIX\"")?,
+        None => "file:./maturion-data/store".to_owned(),
+    };
+    Ok(StoreSettings {
+        url,
+        folder: folder.to_owned(),
+        commit_interval: duration_within(&mut table, "commit_interval", "1s", "10m", "30s")?,
+        chunk_bytes_max: count_within(&mut table, "chunk_bytes_max", 1 << 20, 1 << 30, 64 << 20)? as usize,
+        memory_bytes_max: count_within(&mut table, "memory_bytes_max", 16 << 20, 64 << 30, 512 << 20)? as usize,
+        accept_gap: table.boolean("accept_gap")?.is_some_and(|accept| accept.value),
+    })
+}
+
 pub(super) fn watch(mut table: Table) -> Result<Watch, DocumentError> {
     table.allow_only(&["interval"])?;
     Ok(Watch { interval: duration_within(&mut table, "interval", "0s", "1h", "10s")? })
@@ -155,7 +172,6 @@ pub(super) fn reserved(mut root: Table, without_effect: &mut Vec<String>) -> Res
         }
         Ok(texts)
     };
-    checked("store", &["url"])?;
     checked("github", &["repository", "token_env", "token_file", "api_url"])?;
     match checked("mode", &["actions"])?.iter().find(|mode| !["observe", "act"].contains(&mode.value.as_str())) {
         Some(mode) => {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::observe::{self, Observing};
+use super::store::{StoreLimits, StoreWorker};
 use super::{Clock, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::config::{Brokers, Config};
 use crate::decode::DecodeLimits;
-use crate::evaluate::{CompileError, PipelineSet};
+use crate::evaluate::{CompileError, PipelineSet, tables};
 use crate::events;
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use crate::log::kafka::{KafkaLog, KafkaSettings};
@@ -20,6 +21,7 @@ use crate::pipelines::{self, PipelineError};
 use crate::serve::guard::Token;
 use crate::serve::status::{RoleState, StatusBoard};
 use crate::serve::{self, ServeHandle};
+use crate::store::{Location, Store, StoreError};
 
 /// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
 /// Shorter writes more, longer reads more.
@@ -40,6 +42,8 @@ pub enum OpenError {
     Log(#[from] LogError),
     #[error("{}", .0.join("; "))]
     Topics(Vec<String>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl OpenError {
@@ -48,6 +52,7 @@ impl OpenError {
         match self {
             OpenError::Pipelines(_) | OpenError::Compile(_) => true,
             OpenError::Log(error) => matches!(error, LogError::Setting(_)),
+            OpenError::Store(error) => matches!(error, StoreError::Location { .. }),
             OpenError::Topics(_) => false,
         }
     }
@@ -93,6 +98,11 @@ pub fn connect(config: &Config) -> Result<Arc<dyn Log>, LogError> {
             properties: config.kafka.properties.clone(),
         })?),
     })
+}
+
+/// Opens the configured store, with a column for each measure of these pipelines.
+pub fn open_store(config: &Config, set: &PipelineSet) -> Result<Arc<Store>, StoreError> {
+    Store::open(&Location::parse(&config.store.url, &config.store.folder)?, &tables::measures(set))
 }
 
 /// As many partitions of every kind as the configuration says.
@@ -153,6 +163,29 @@ impl Runtime {
     /// Starts to observe the other processes, and this one as `[watch]` says. `works` if it has a stage to tell of.
     pub fn observe(&self, config: &Config, works: bool) -> Result<Observing, RolesError> {
         observe::start(self, works, config.watch.interval)
+    }
+
+    /// What `[store]` says of commits and memory.
+    pub fn store_limits(&self, config: &Config) -> StoreLimits {
+        StoreLimits {
+            commit_interval: config.store.commit_interval,
+            chunk_bytes_max: config.store.chunk_bytes_max,
+            hot_bytes_max: config.store.memory_bytes_max,
+            log_id: match config.kafka.brokers {
+                // It begins at offset 0 each time, and what the store has of another time is not in it.
+                Brokers::Embedded => format!("embedded-{}:", self.clock.wall()),
+                Brokers::Kafka(_) => String::new(),
+            },
+            accept_gap: config.store.accept_gap,
+        }
+    }
+
+    /// Starts the worker that fills an open store.
+    pub fn fill(&self, store: &Arc<Store>, limits: StoreLimits, running: &mut RunningRoles) -> Result<(), RolesError> {
+        let (runtime, store) = (self.clone(), Arc::clone(store));
+        running.spawn("store", &self.board, move |stop| {
+            Ok(StoreWorker::new(runtime.clone(), Arc::clone(&store), limits.clone())?.run(stop)?)
+        })
     }
 
     /// Starts one worker of each stage that is asked for.

@@ -29,10 +29,11 @@ use crate::store::chunk::{Input, OffsetRange};
 use crate::store::{Store, StoreError};
 use committer::Committer;
 use reading::Reading;
+use tending::Tending;
 
 mod committer;
 mod reading;
-pub mod tending;
+mod tending;
 
 /// Its name on the status board.
 const ROLE: &str = "store";
@@ -89,6 +90,7 @@ pub struct StoreWorker {
     store: Arc<Store>,
     limits: StoreLimits,
     committer: Committer,
+    _tending: Tending,
     readings: BTreeMap<Partition, Reading>,
     last_seal: Duration,
     ends_known: Option<Duration>,
@@ -99,8 +101,9 @@ impl StoreWorker {
     pub fn new(runtime: Runtime, store: Arc<Store>, limits: StoreLimits) -> Result<Self, StoreRoleError> {
         let last_seal = runtime.clock.elapsed();
         let committer = Committer::start(&store, &runtime.board).map_err(StoreError::Thread)?;
+        let tending = Tending::start(&store, &runtime.clock).map_err(StoreError::Thread)?;
         let (readings, ends_known, is_paused) = (BTreeMap::new(), None, false);
-        Ok(Self { runtime, store, limits, committer, readings, last_seal, ends_known, is_paused })
+        Ok(Self { runtime, store, limits, committer, _tending: tending, readings, last_seal, ends_known, is_paused })
     }
 
     /// Reads until `stop` is set, then commits what was read and leaves the group.

@@ -32,7 +32,7 @@ const SMALLEST_CLASS_BYTES: u64 = 256 * 1024;
 /// times that.
 const MERGED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Merges of one round: a round must end.
-const MERGES_MAX: usize = 64;
+const MERGES_MAX: usize = 8;
 /// Commits between two checkpoints: a new reader reads so many small files at most.
 const CHECKPOINT_COMMITS: u64 = 50;
 /// Commits older than this are not needed to see the past any more.

@@ -29,6 +29,7 @@ mod serve;
 mod simulation;
 mod state;
 mod statements;
+mod store;
 mod straight;
 mod subject;
 mod topics;
