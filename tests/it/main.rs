@@ -22,6 +22,7 @@ mod log;
 mod membership;
 mod oracle;
 mod panes;
+mod python;
 mod readme;
 mod reference;
 mod scale;

@@ -10,6 +10,7 @@ use maturion::store::scan::table_source;
 use maturion::store::{Location, Store};
 
 mod delta;
+mod readers;
 mod role;
 
 /// A store below `folder`, with one measure.

@@ -11,7 +11,7 @@ use maturion::store::{Store, StoreError};
 use tempfile::TempDir;
 
 /// 2026-11-01T06:00:00Z, in microseconds.
-const NOW: i64 = 1_793_512_800_000_000;
+pub const NOW: i64 = 1_793_512_800_000_000;
 const DAY: i64 = 86_400_000_000;
 
 fn now() -> i64 {
@@ -43,13 +43,13 @@ fn logs(offsets: std::ops::Range<i64>, source: &str, first: i64) -> RecordBatch 
     decoder.finish().expect("a batch")
 }
 
-fn append(store: &Store, offsets: std::ops::Range<i64>) {
+pub fn append(store: &Store, offsets: std::ops::Range<i64>) {
     let range = OffsetRange { start: offsets.start, end: offsets.end };
     let batch = logs(offsets, "edge", NOW - DAY);
     store.state(StoreTable::Logs).append(&input(), range, batch).expect("appended");
 }
 
-fn commit(store: &Store) {
+pub fn commit(store: &Store) {
     let chunk = store.state(StoreTable::Logs).seal().expect("rows");
     store.commit(StoreTable::Logs, &chunk).expect("committed");
 }
