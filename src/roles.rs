@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`intake`] | input topics to partial states and dead letters |
 //! | [`detect`] | partial states to windows and detections |
-//! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
+//! | `serve` | HTTP: ingestion, SQL and status; PostgreSQL: SQL ([`crate::serve`]) |
 //! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
@@ -32,12 +32,14 @@ use crate::window::plan::WindowPlan;
 
 pub mod clock;
 pub mod detect;
+mod doors;
 pub mod intake;
 pub mod observe;
 pub mod runtime;
 pub mod supervision;
 
 pub use clock::{Clock, SystemClock};
+pub use doors::Doors;
 pub use runtime::Runtime;
 
 /// How long workers may take to end when they are told to: longer than any single request to Kafka. librdkafka was seen not to
@@ -58,6 +60,10 @@ pub enum RolesError {
     Detect(#[from] detect::DetectRoleError),
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
+    #[error(transparent)]
+    Postgres(#[from] crate::serve::postgres::PostgresError),
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("a worker ended by a defect; its last words are in the log")]

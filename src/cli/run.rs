@@ -59,7 +59,7 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
         // Said before the door opens: who asks in between must not find a process that is ready without them.
         runtime.board.role(role, RoleState::Starting);
     }
-    let door = if serve { Some(runtime.serve(&config)?) } else { None };
+    let door = if serve { Some(runtime.serve(&config, None)?) } else { None };
     let roles = runtime.start(intake, detect)?;
     let observing = runtime.observe(&config, intake || detect)?;
     events::running(&config.instance.name, &runtime.log.describe_self());

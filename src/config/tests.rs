@@ -44,14 +44,7 @@ fn every_key_of_the_documented_file_is_accepted() {
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
     assert_eq!(
         config.without_effect,
-        [
-            "[serve] postgres",
-            "[store] url",
-            "[github] repository",
-            "[github] token_env",
-            "[github] api_url",
-            "[mode] actions"
-        ]
+        ["[store] url", "[github] repository", "[github] token_env", "[github] api_url", "[mode] actions"]
     );
     assert!(!format!("{config:?}").contains("hunter2"));
 }
