@@ -33,6 +33,8 @@ use maturion::store::scan::table_source;
 use maturion::store::{Location, Store};
 
 const RECORDS: usize = 1_000;
+/// Between two records, so that there is time for commits and compactions.
+const PAUSE: Duration = Duration::from_millis(40);
 const COMMITS: i64 = 2_000;
 const ROWS: i64 = 500;
 /// How many commits a row of the table sums up.
@@ -104,6 +106,7 @@ fn freshness() {
             }
         }
         times.push(acknowledged.elapsed());
+        std::thread::sleep(PAUSE);
     }
     stop.store(true, Ordering::Relaxed);
     let merged = tending.join().expect("tended");

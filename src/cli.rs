@@ -21,6 +21,7 @@ mod failure;
 mod output;
 mod run;
 mod signals;
+mod sql;
 mod status;
 mod topics;
 mod tracing_output;
@@ -66,6 +67,8 @@ enum Command {
     Topics(topics::TopicsArguments),
     /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
     Status(status::StatusArguments),
+    /// Asks one question in SQL, over what the running instance keeps
+    Sql(sql::SqlArguments),
 }
 
 /// Runs the command that `arguments` name; the first of them is the program's own name.
@@ -90,6 +93,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Topics(arguments) => topics::topics(&config, &arguments),
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
+        Command::Sql(arguments) => sql::sql(&config, arguments),
     }
 }
 

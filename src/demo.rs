@@ -24,9 +24,9 @@ use crate::generate::{GenerateError, LogDestination};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
-use crate::roles::RolesError;
 use crate::roles::runtime::{self, OpenError, Runtime};
-use crate::serve::{ServeError, ServeHandle};
+use crate::roles::{Doors, RolesError};
+use crate::serve::ServeError;
 use feed::Controls;
 use screen::Style;
 use sighting::Sighting;
@@ -148,11 +148,11 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
 }
 
 /// Opens the HTTP door, on a free port if the configured one is taken: a demo must not fail for that.
-fn open_door(runtime: &Runtime, mut config: Config) -> Result<ServeHandle, RolesError> {
-    match runtime.serve(&config) {
+fn open_door(runtime: &Runtime, mut config: Config) -> Result<Doors, RolesError> {
+    match runtime.serve(&config, None) {
         Err(RolesError::Serve(ServeError::InUse { .. })) => {
             config.serve.http.set_port(0);
-            runtime.serve(&config)
+            runtime.serve(&config, None)
         }
         other => other,
     }

@@ -51,6 +51,15 @@ events! {
     /// `/health/live` answered that the process should be restarted.
     error not_live(reason: &str) "a worker has not turned for too long";
 
+    /// The PostgreSQL door is open.
+    info postgres_listening(address: &str) "listening for PostgreSQL's clients";
+    /// `serve.postgres` is set, but the door stays closed.
+    warn postgres_closed(reason: &str) "the PostgreSQL door is not opened";
+    /// The PostgreSQL door closed by itself; the roles go on.
+    error postgres_ended(reason: &str) "the PostgreSQL server ended";
+    /// Somebody tried to come in and may not: the name is what they said.
+    warn sign_in_refused(user: &str, from: &str, reason: &str) "a sign-in was refused";
+
     /// A worker was given partitions, and reads them from here on.
     info partitions_assigned(role: &str, partitions: u64) "partitions were assigned";
     /// A worker gave partitions up after its last commit.

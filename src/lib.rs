@@ -28,7 +28,7 @@
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
-//! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
+//! | [`serve`] | the doors: HTTP for ingestion, SQL, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`query`] | read-only SQL over what a principal may see | `model`, `window` |
 //! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |

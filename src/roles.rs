@@ -5,7 +5,7 @@
 //! | [`intake`] | input topics to partial states and dead letters |
 //! | [`detect`] | partial states to windows and detections |
 //! | [`store`] | input topics and results to the tables of the store |
-//! | `serve` | HTTP: ingestion, status and SQL ([`crate::serve`]) |
+//! | `serve` | HTTP: ingestion, SQL and status; PostgreSQL: SQL ([`crate::serve`]) |
 //! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
@@ -33,6 +33,7 @@ use crate::window::plan::WindowPlan;
 
 pub mod clock;
 pub mod detect;
+mod doors;
 pub mod intake;
 pub mod observe;
 pub mod runtime;
@@ -40,6 +41,7 @@ pub mod store;
 pub mod supervision;
 
 pub use clock::{Clock, SystemClock};
+pub use doors::Doors;
 pub use runtime::Runtime;
 
 /// How long workers may take to end when they are told to: longer than any single request to Kafka. librdkafka was seen not to
@@ -62,6 +64,10 @@ pub enum RolesError {
     Store(#[from] store::StoreRoleError),
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
+    #[error(transparent)]
+    Postgres(#[from] crate::serve::postgres::PostgresError),
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("a worker ended by a defect; its last words are in the log")]

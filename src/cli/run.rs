@@ -65,7 +65,8 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
         // Said before the door opens: who asks in between must not find a process that is ready without them.
         runtime.board.role(role, RoleState::Starting);
     }
-    let door = if serve { Some(runtime.serve(&config)?) } else { None };
+    let source = tables.as_ref().map(|tables| runtime.tables(tables));
+    let door = if serve { Some(runtime.serve(&config, source)?) } else { None };
     let mut roles = runtime.start(intake, detect)?;
     if let Some(tables) = &tables {
         runtime.fill(tables, runtime.store_limits(&config), &mut roles)?;

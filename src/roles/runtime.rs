@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::observe::{self, Observing};
 use super::store::{StoreLimits, StoreWorker};
-use super::{Clock, RolesError, RunningRoles, SystemClock, detect, intake};
+use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::config::{Brokers, Config};
 use crate::decode::DecodeLimits;
 use crate::evaluate::{CompileError, PipelineSet, tables};
@@ -18,9 +18,9 @@ use crate::log::topics::{Partitions, Topics};
 use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
 use crate::pipelines::{self, PipelineError};
-use crate::serve::guard::Token;
+use crate::query::TableSource;
 use crate::serve::status::{RoleState, StatusBoard};
-use crate::serve::{self, ServeHandle};
+use crate::store::scan::table_source;
 use crate::store::{Location, Store, StoreError};
 
 /// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
@@ -144,25 +144,23 @@ impl Runtime {
         })
     }
 
-    /// Opens the HTTP door.
-    pub fn serve(&self, config: &Config) -> Result<ServeHandle, RolesError> {
-        let settings = serve::Settings {
-            address: config.serve.http,
-            allow_remote: config.serve.allow_remote,
-            token: config.serve.token.as_ref().and_then(|token| Token::new(token.reveal())),
-            body_bytes_max: config.serve.body_bytes_max,
-            logs_topic: self.topics.logs(),
-            metrics_topic: self.topics.metrics(),
-        };
-        let appender = self.log.appender()?;
-        let door = serve::start(settings, appender, Arc::clone(&self.board))?;
+    /// Opens the doors. Without `source` there are no tables to ask about here: SQL over HTTP is refused, and the
+    /// PostgreSQL door stays closed.
+    pub fn serve(&self, config: &Config, source: Option<TableSource>) -> Result<Doors, RolesError> {
+        let doors = Doors::open(self, config, source)?;
         self.board.role("serve", RoleState::Running);
-        Ok(door)
+        Ok(doors)
     }
 
     /// Starts to observe the other processes, and this one as `[watch]` says. `works` if it has a stage to tell of.
     pub fn observe(&self, config: &Config, works: bool) -> Result<Observing, RolesError> {
         observe::start(self, works, config.watch.interval)
+    }
+
+    /// The tables of sessions over an open store.
+    pub fn tables(&self, store: &Arc<Store>) -> TableSource {
+        let clock = Arc::clone(&self.clock);
+        table_source(Arc::clone(store), move || clock.wall())
     }
 
     /// What `[store]` says of commits and memory.

@@ -37,15 +37,18 @@ use crate::model::principal::Principal;
 use crate::model::schema::{StoreTable, timestamp_type};
 use crate::query::{TableSource, Tables};
 
+/// Tells wall time.
+type Now = Arc<dyn Fn() -> Micros + Send + Sync>;
+
 /// What a session reads until it is renewed.
 pub struct Pin {
     store: Arc<Store>,
-    now: fn() -> Micros,
+    now: Now,
     pinned: Mutex<(Arc<StoreView>, Micros)>,
 }
 
 impl Pin {
-    fn new(store: &Arc<Store>, now: fn() -> Micros) -> Arc<Pin> {
+    fn new(store: &Arc<Store>, now: Now) -> Arc<Pin> {
         let pinned = Mutex::new((store.view(), now()));
         Arc::new(Pin { store: Arc::clone(store), now, pinned })
     }
@@ -62,9 +65,10 @@ impl Pin {
 }
 
 /// The tables of sessions over a store. `now` tells wall time in microseconds since the Unix epoch.
-pub fn table_source(store: Arc<Store>, now: fn() -> Micros) -> TableSource {
+pub fn table_source(store: Arc<Store>, now: impl Fn() -> Micros + Send + Sync + 'static) -> TableSource {
+    let now: Now = Arc::new(now);
     Arc::new(move |principal| {
-        let pin = Pin::new(&store, now);
+        let pin = Pin::new(&store, Arc::clone(&now));
         let provider = |table: StoreTable| -> (&'static str, Arc<dyn TableProvider>) {
             let schema = Arc::clone(store.schema(table));
             let (pin, principal) = (Arc::clone(&pin), principal.clone());

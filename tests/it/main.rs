@@ -11,6 +11,7 @@ mod cli;
 mod compose;
 mod deadlines;
 mod demo;
+mod door;
 mod faults;
 mod flow;
 mod foreign;

@@ -190,6 +190,8 @@ fn its_record_is_accepted() {
         body_bytes_max: 1 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        engine: None,
+        users: Arc::default(),
     };
     let door = serve::start(settings, kept.clone(), Arc::new(StatusBoard::new(""))).unwrap();
     let command = commands().into_iter().find(|command| command.starts_with("curl ")).unwrap();
