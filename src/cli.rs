@@ -16,6 +16,7 @@ use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
 
+mod backfill;
 mod check;
 mod failure;
 mod output;
@@ -60,6 +61,8 @@ enum Command {
     Run(run::RunArguments),
     /// Sends load to Kafka or to a running instance: simulated telemetry, or real logs and metrics from files
     Generate(GenerateOptions),
+    /// Runs the pipelines over history, and prints what would have fired; it never acts
+    Backfill(backfill::BackfillArguments),
     /// Validates configuration, pipelines and SQL without starting anything
     Check,
     /// Creates the topics that are missing and checks the others
@@ -88,6 +91,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Generate(options) => Ok(generate::run(&options, &config)?),
         Command::Run(arguments) => run::run(config, arguments),
         Command::Topics(arguments) => topics::topics(&config, &arguments),
+        Command::Backfill(arguments) => backfill::backfill(&config, &arguments),
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
     }

@@ -29,11 +29,13 @@
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
+//! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |
 //! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
+pub mod backfill;
 pub mod cli;
 pub mod config;
 pub mod decode;
