@@ -23,6 +23,7 @@ mod output;
 mod run;
 mod signals;
 mod status;
+mod test;
 mod topics;
 mod tracing_output;
 
@@ -65,6 +66,8 @@ enum Command {
     Backfill(backfill::BackfillArguments),
     /// Validates configuration, pipelines and SQL without starting anything
     Check,
+    /// Runs the pipelines' own tests, in `pipelines/tests`
+    Test(test::TestArguments),
     /// Creates the topics that are missing and checks the others
     Topics(topics::TopicsArguments),
     /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
@@ -92,6 +95,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Run(arguments) => run::run(config, arguments),
         Command::Topics(arguments) => topics::topics(&config, &arguments),
         Command::Backfill(arguments) => backfill::backfill(&config, &arguments),
+        Command::Test(arguments) => test::test(&config, &arguments),
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
     }

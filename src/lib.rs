@@ -30,12 +30,14 @@
 //! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |
+//! | [`cases`] | the pipelines' own tests: given records, expected windows and detections | `model`, `config`, `decode`, `window`, `evaluate`, `backfill`, `pipelines`, `simulate` |
 //! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
 pub mod backfill;
+pub mod cases;
 pub mod cli;
 pub mod config;
 pub mod decode;

@@ -67,7 +67,7 @@ impl Files {
         for path in paths {
             find(path, &mut found)?;
         }
-        found.sort();
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
         found.dedup();
         let mut all = Files { files: Vec::new(), notes: Vec::new(), bytes: 0 };
         for (path, format) in found {

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::backfill::{
     self, BackfillError, Comparison, Episode, Episodes, Files, History, Progress, Rejected, Report, Settings, Sink,
 };
+use crate::config::document::suggestion;
 use crate::config::{Config, PipelineFiles};
 use crate::decode::Table;
 use crate::evaluate::PipelineSet;
@@ -24,7 +25,6 @@ use super::{Failure, output, signals};
 use progress::Bar;
 
 mod progress;
-mod selection;
 mod telling;
 
 #[derive(Debug, Args)]
@@ -108,16 +108,21 @@ fn run(
 
 /// The pipelines of these files that were asked for, and those that they depend on.
 fn set(files: &PipelineFiles, names: &[String]) -> Result<Arc<PipelineSet>, Failure> {
-    let chosen = selection::choose(pipelines::load(files).map_err(OpenError::from)?, names)?;
-    Ok(Arc::new(PipelineSet::compile(chosen).map_err(OpenError::from)?))
+    let all = pipelines::load(files).map_err(OpenError::from)?;
+    let known = all.iter().map(|pipeline| pipeline.name.as_str()).collect::<Vec<_>>();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        let hint = suggestion(unknown, &known);
+        return Err(Failure::Unusable(format!("--pipelines: there is no pipeline `{unknown}`; {hint}")));
+    }
+    Ok(Arc::new(PipelineSet::compile(pipelines::choose(all, names)).map_err(OpenError::from)?))
 }
 
 fn folder(other: &Path) -> Result<PipelineFiles, Failure> {
     let (dir, sql) = (other.join("pipelines"), other.join("sql"));
-    match [&dir, &sql].into_iter().find(|path| !path.is_dir()) {
-        Some(missing) => Err(Failure::Unusable(format!("--compare: there is no folder {}", missing.display()))),
-        None => Ok(PipelineFiles::Folder { dir, sql }),
+    if let Some(missing) = [&dir, &sql].into_iter().find(|path| !path.is_dir()) {
+        return Err(Failure::Unusable(format!("--compare: there is no folder {}", missing.display())));
     }
+    Ok(PipelineFiles::Folder { dir, sql })
 }
 
 /// Prints what backfill finds.

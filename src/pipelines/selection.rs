@@ -1,25 +1,19 @@
-//! Which pipelines run when some are named: those, and what they cannot do without.
+//! Which pipelines run when some are named.
 
-use crate::cli::Failure;
-use crate::config::document::suggestion;
 use crate::model::pipeline::{Pipeline, Source};
 
-/// The named pipelines, those whose windows they read, and those whose rules silence them. Without names all.
-pub(super) fn choose(all: Vec<Pipeline>, names: &[String]) -> Result<Vec<Pipeline>, Failure> {
+/// The named pipelines, and what they cannot do without: those whose windows they read, and those whose rules silence
+/// them. Without names all.
+pub fn choose(all: Vec<Pipeline>, names: &[String]) -> Vec<Pipeline> {
     if names.is_empty() {
-        return Ok(all);
-    }
-    let known = all.iter().map(|pipeline| pipeline.name.as_str()).collect::<Vec<_>>();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        let hint = suggestion(unknown, &known);
-        return Err(Failure::Unusable(format!("--pipelines: there is no pipeline `{unknown}`; {hint}")));
+        return all;
     }
     let mut chosen = names.to_vec();
     loop {
         let more = all.iter().filter(|pipeline| !chosen.contains(&pipeline.name) && is_needed(pipeline, &all, &chosen));
         let more = more.map(|pipeline| pipeline.name.clone()).collect::<Vec<_>>();
         if more.is_empty() {
-            return Ok(all.into_iter().filter(|pipeline| chosen.contains(&pipeline.name)).collect());
+            return all.into_iter().filter(|pipeline| chosen.contains(&pipeline.name)).collect();
         }
         chosen.extend(more);
     }
