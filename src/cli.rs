@@ -18,6 +18,7 @@ pub use failure::Failure;
 
 mod backfill;
 mod check;
+pub mod explain;
 mod failure;
 mod output;
 mod run;

@@ -25,6 +25,7 @@
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`evaluate`] | pipelines compiled together, and one partition of stage two | `model`, `window`, `detect` |
 //! | [`events`] | every line of the logs, by a fixed name | nothing of ours |
+//! | [`explain`] | why a detection fired, from the rows of the tables, as text and as a picture | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
@@ -45,6 +46,7 @@ pub mod demo;
 pub mod detect;
 pub mod evaluate;
 pub mod events;
+pub mod explain;
 pub mod generate;
 pub mod log;
 pub mod model;
