@@ -38,6 +38,7 @@ mod lanes;
 mod lines;
 mod merge;
 mod parquet;
+mod record;
 mod threads;
 mod worker;
 
@@ -46,6 +47,7 @@ pub use episodes::{Episode, Episodes};
 pub use files::{Files, Needed};
 pub use lanes::{Batches, History};
 pub use lines::chunk_bytes;
+pub use record::{Recorder, WriteRows, job_id};
 pub use worker::needed;
 
 /// Cores that are used; more gain little, because reading and merging are one thread each.

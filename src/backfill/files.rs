@@ -31,6 +31,8 @@ pub(super) struct HistoryFile {
     pub(super) kind: FileKind,
     /// The event time that it begins with; `Micros::MIN` if nobody knows.
     pub(super) first: Micros,
+    /// As it is on disk.
+    pub(super) bytes: u64,
 }
 
 pub(super) enum FileKind {
@@ -72,12 +74,13 @@ impl Files {
         let mut all = Files { files: Vec::new(), notes: Vec::new(), bytes: 0 };
         for (path, format) in found {
             let failed = |reason: String| BackfillError::File { file: path.clone(), reason };
-            all.bytes += fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
+            let bytes = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
             let file = match format {
                 Format::Lines(packing) => of_lines(&path, packing, table).map_err(|error| failed(error.to_string()))?,
                 Format::Parquet => all.of_parquet(&path, table, needed).map_err(failed)?,
             };
-            all.files.push(file);
+            all.bytes += bytes;
+            all.files.push(HistoryFile { bytes, ..file });
         }
         Ok(all)
     }
@@ -90,7 +93,7 @@ impl Files {
         }
         let first = file.rest(0).unwrap_or(Micros::MIN);
         let (path, table) = (path.to_owned(), file.table);
-        Ok(HistoryFile { path, table, kind: FileKind::Parquet(Arc::new(file)), first })
+        Ok(HistoryFile { path, table, kind: FileKind::Parquet(Arc::new(file)), first, bytes: 0 })
     }
 }
 
@@ -153,7 +156,7 @@ fn of_lines(path: &Path, packing: Packing, table: Option<Table>) -> std::io::Res
     let mut decoder = Decoder::new(table, DecodeLimits::default());
     let mut time = |line: &[u8]| decoder.push(&incoming(line)).ok();
     let first = lines().find_map(&mut time).unwrap_or(Micros::MIN);
-    Ok(HistoryFile { path: path.to_owned(), table, kind: FileKind::Lines(packing), first })
+    Ok(HistoryFile { path: path.to_owned(), table, kind: FileKind::Lines(packing), first, bytes: 0 })
 }
 
 /// A record with a name and a value is a metric; as `maturion generate` sees it.

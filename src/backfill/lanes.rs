@@ -54,7 +54,7 @@ impl History {
     /// The files.
     pub fn of_files(files: Files) -> Self {
         let lane = |file: super::files::HistoryFile| {
-            let super::files::HistoryFile { path, table, kind, first } = file;
+            let super::files::HistoryFile { path, table, kind, first, .. } = file;
             let kind = match kind {
                 FileKind::Lines(packing) => LaneKind::Lines { path, packing, table },
                 FileKind::Parquet(file) => LaneKind::Parquet(file),

@@ -96,9 +96,9 @@ what was said
 
 /// The value of an attribute of each element of this name.
 fn attributes<'a>(svg: &'a str, element: &str, attribute: &str) -> Vec<&'a str> {
-    let elements = svg.match_indices(&format!("<{element} ")).map(|(at, _)| &svg[at..]);
-    let elements = elements.map(|text| text.split_once('>').unwrap().0);
-    elements.filter_map(|text| Some(text.split_once(&format!(" {attribute}=\""))?.1.split_once('"')?.0)).collect()
+    let (begin, name) = (format!("<{element} "), format!(" {attribute}=\""));
+    let elements = svg.match_indices(&begin).map(|(at, _)| svg[at..].split_once('>').unwrap().0);
+    elements.filter_map(|text| Some(text.split_once(&name)?.1.split_once('"')?.0)).collect()
 }
 
 /// Fails unless every element is closed in its order, and every attribute quoted.

@@ -186,3 +186,50 @@ fn rows_may_come_from_elsewhere_than_files() {
     let broken = run(History::of_batches(Box::new([Err("the store is away".to_owned())].into_iter())));
     assert!(matches!(broken, Err(BackfillError::Rows(reason)) if reason == "the store is away"));
 }
+
+#[test]
+fn what_was_said_becomes_rows_for_the_store_and_the_job_has_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "a.ndjson", &outage());
+    let sets = [set()];
+    let files = || Files::open(std::slice::from_ref(&path), None, &backfill::needed(&sets)).unwrap();
+    let recorded = || {
+        struct Recording(backfill::Recorder, Vec<(StoreTable, RecordBatch)>);
+        impl backfill::Sink for Recording {
+            fn say(&mut self, _: usize, outputs: &maturion::evaluate::shard::Outputs) -> Result<(), BackfillError> {
+                let batches = &mut self.1;
+                self.0.take(outputs, &mut |table, rows| {
+                    batches.push((table, rows));
+                    Ok(())
+                })
+            }
+            fn reject(&mut self, _: &backfill::Rejected) -> Result<(), BackfillError> {
+                Ok(())
+            }
+            fn progress(&mut self, _: &backfill::Progress) {}
+        }
+        let mut sink = Recording(backfill::Recorder::new(&sets[0]), Vec::new());
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        backfill::run(History::of_files(files()), &sets, &Settings::default(), &mut sink, &stop).unwrap();
+        let Recording(recorder, mut batches) = sink;
+        recorder
+            .finish(&mut |table, rows| {
+                batches.push((table, rows));
+                Ok(())
+            })
+            .unwrap();
+        batches
+    };
+    let rows = recorded();
+    let heard = backfill_of(std::slice::from_ref(&path), &sets[0]);
+    let count = |table| rows.iter().filter(|(of, _)| *of == table).map(|(_, rows)| rows.num_rows()).sum::<usize>();
+    assert_eq!(count(StoreTable::Windows), heard.windows.len());
+    assert_eq!(count(StoreTable::Detections), heard.detections.len());
+    assert_eq!(rows, recorded(), "the same rows once more");
+    let job = |settings: &Settings| backfill::job_id(&files(), &sets[0], settings);
+    let all = job(&Settings::default());
+    assert_eq!(all, job(&Settings { workers: 7, ..Settings::default() }));
+    assert_ne!(all, job(&Settings { to: START, ..Settings::default() }));
+    write(folder.path(), "a.ndjson", &outage()[1..]);
+    assert_ne!(all, job(&Settings::default()));
+}
