@@ -16,6 +16,7 @@ mod faults;
 mod flow;
 mod foreign;
 mod generate;
+mod history;
 mod kafka;
 mod layout;
 mod limits;

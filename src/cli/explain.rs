@@ -1,0 +1,45 @@
+//! `maturion explain`: why a detection fired.
+
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use clap::Args;
+
+use crate::explain::{ExplainError, Explanation, Messages, detection_sql};
+
+use super::{Failure, output};
+
+/// What `maturion explain` takes.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// As the remediation topic and the table `detections` have it
+    detection_id: String,
+    /// Also draws the measure over time, with its limit and its normal band
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+/// Asks the tables through `query`, prints the explanation, and draws it if that is asked for.
+pub fn explain(
+    query: &dyn Fn(&str) -> Result<Vec<RecordBatch>, Failure>,
+    arguments: &ExplainArguments,
+) -> Result<(), Failure> {
+    let detection_id = &arguments.detection_id;
+    let messages = Messages::read(detection_id, &query(&detection_sql(detection_id)?)?)?;
+    let windows = query(&messages.windows_sql())?;
+    let explanation = Explanation::new(messages, &windows)?;
+    if let Some(file) = &arguments.svg {
+        let cannot = |error| Failure::work(format!("{}: cannot be written ({error})", file.display()));
+        std::fs::write(file, explanation.svg()?).map_err(cannot)?;
+    }
+    output::print(&explanation.text())
+}
+
+impl From<ExplainError> for Failure {
+    fn from(error: ExplainError) -> Failure {
+        match error {
+            ExplainError::NotAnId(_) => Failure::Unusable(error.to_string()),
+            error => Failure::work(error),
+        }
+    }
+}
