@@ -18,13 +18,14 @@ pub use failure::Failure;
 
 mod backfill;
 mod check;
-pub mod explain;
+mod explain;
 mod failure;
 mod output;
 mod run;
 mod signals;
 mod sql;
 mod status;
+mod tables;
 mod test;
 mod topics;
 mod tracing_output;
@@ -74,8 +75,10 @@ enum Command {
     Topics(topics::TopicsArguments),
     /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
     Status(status::StatusArguments),
-    /// Asks one question in SQL, over what the running instance keeps
+    /// Asks one question in SQL, of the running instance, or of the store where none runs
     Sql(sql::SqlArguments),
+    /// Tells why a detection fired: query, windows, value, limit, baseline, score
+    Explain(explain::ExplainArguments),
 }
 
 /// Runs the command that `arguments` name; the first of them is the program's own name.
@@ -103,6 +106,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
         Command::Sql(arguments) => sql::sql(&config, arguments),
+        Command::Explain(arguments) => explain::explain(&config, &arguments),
     }
 }
 

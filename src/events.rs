@@ -101,6 +101,8 @@ events! {
     /// Whoever embeds the command line has a subscriber of their own.
     debug logs_go_elsewhere() "logs go to the subscriber that is there already";
 
+    /// No instance answers, so a question is answered from what is committed.
+    info asked_the_store(url: &str) "no instance answers: this is what is committed to the store";
     /// Commits that a loss of power had cut were taken away; their rows are read from Kafka again.
     warn torn_commits_removed(table: &str, commits: u64) "torn commits of the store were removed, and their rows are read from Kafka again";
     /// The store's memory is full: nothing more is fetched until a commit has made room.

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use clap::Args;
 
+use crate::config::Config;
 use crate::explain::{ExplainError, Explanation, Messages, detection_sql};
 
-use super::{Failure, output};
+use crate::serve::Question;
+
+use super::{Failure, output, tables};
 
 /// What `maturion explain` takes.
 #[derive(Debug, Args)]
-pub struct ExplainArguments {
+pub(super) struct ExplainArguments {
     /// As the remediation topic and the table `detections` have it
     detection_id: String,
     /// Also draws the measure over time, with its limit and its normal band
@@ -19,11 +22,11 @@ pub struct ExplainArguments {
     svg: Option<PathBuf>,
 }
 
-/// Asks the tables through `query`, prints the explanation, and draws it if that is asked for.
-pub fn explain(
-    query: &dyn Fn(&str) -> Result<Vec<RecordBatch>, Failure>,
-    arguments: &ExplainArguments,
-) -> Result<(), Failure> {
+/// Asks the tables, prints the explanation, and draws it if that is asked for.
+pub(super) fn explain(config: &Config, arguments: &ExplainArguments) -> Result<(), Failure> {
+    let query = |sql: &str| -> Result<Vec<RecordBatch>, Failure> {
+        tables::ask(config, Question { sql: sql.to_owned(), tenant: None })?.batches.collect()
+    };
     let detection_id = &arguments.detection_id;
     let messages = Messages::read(detection_id, &query(&detection_sql(detection_id)?)?)?;
     let windows = query(&messages.windows_sql())?;

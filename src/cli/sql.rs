@@ -1,16 +1,17 @@
-//! `maturion sql`: one statement over what the running instance keeps, on standard output.
+//! `maturion sql`: one statement over the tables, on standard output.
 
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::query::output;
 use crate::query::variables;
-use crate::serve::{self, Answer, Question};
+use crate::serve::Question;
 
 use super::Failure;
+use super::tables::{self, Found};
 
 #[derive(Debug, Args)]
 pub(super) struct SqlArguments {
@@ -54,13 +55,11 @@ fn named_value(text: &str) -> Result<(String, String), String> {
     pair.map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| "write NAME=VALUE".to_owned())
 }
 
-/// Asks the instance at `serve.http`, which also sees rows that are not committed yet.
+/// Asks, and writes what is found.
 pub(super) fn sql(config: &Config, arguments: SqlArguments) -> Result<(), Failure> {
     let sql = variables::fill(&statement(&arguments)?, &arguments.set)
         .map_err(|error| Failure::Unusable(error.to_string()))?;
-    let token = config.serve.token.as_ref().map(Secret::reveal);
-    let answer = serve::ask(config.serve.http, token, Question { sql, tenant: arguments.tenant });
-    write(answer.map_err(Failure::work)?, arguments.format.into())
+    write(tables::ask(config, Question { sql, tenant: arguments.tenant })?, arguments.format.into())
 }
 
 fn statement(arguments: &SqlArguments) -> Result<String, Failure> {
@@ -73,11 +72,11 @@ fn statement(arguments: &SqlArguments) -> Result<String, Failure> {
 }
 
 /// Writes the rows as they come.
-fn write(answer: Answer, format: output::Format) -> Result<(), Failure> {
-    let mut output = format.output(&answer.schema()).map_err(Failure::work)?;
+fn write(found: Found, format: output::Format) -> Result<(), Failure> {
+    let mut output = format.output(&found.schema).map_err(Failure::work)?;
     let mut stdout = BufWriter::new(std::io::stdout().lock());
-    for batch in answer {
-        let written = output.batch(&batch.map_err(Failure::work)?).map_err(Failure::work)?;
+    for batch in found.batches {
+        let written = output.batch(&batch?).map_err(Failure::work)?;
         if !put(&mut stdout, &written)? {
             return Ok(());
         }

@@ -38,6 +38,17 @@ impl Location {
         }
     }
 
+    /// Like [`Location::parse`], but a folder that is not there is an error.
+    pub fn existing(text: &str, folder: &Path) -> Result<Location, StoreError> {
+        if let Some(path) = text.strip_prefix("file:")
+            && !folder.join(path.strip_prefix("//").unwrap_or(path)).is_dir()
+        {
+            let reason = "there is no such folder".to_owned();
+            return Err(StoreError::Location { url: text.to_owned(), reason });
+        }
+        Self::parse(text, folder)
+    }
+
     fn local(path: &PathBuf) -> std::io::Result<Location> {
         std::fs::create_dir_all(path)?;
         let url = Url::from_directory_path(path.canonicalize()?);
