@@ -7,7 +7,8 @@
 //!                                                    committer ─▶ Parquet and one Delta commit with the offsets
 //! ```
 //!
-//! Its cursor is the Delta log, not the group's offsets: the group only divides the partitions among processes. So a
+//! Its cursor is the Delta log, not the group's offsets: the group only divides the partitions among processes, and
+//! shows the lag. So a
 //! chunk that was lost with its process is read from Kafka again, and one that was committed is not. A stop commits
 //! what was read. The worker never waits for a commit while it reads, except when memory is full: then it stops
 //! fetching until there is room.
@@ -295,7 +296,7 @@ impl StoreWorker {
         }
     }
 
-    /// Tells the board how far each input is, once a second.
+    /// Tells the board and the group how far each input is, once a second.
     fn report(&mut self, session: &mut dyn Session) -> Result<(), StoreRoleError> {
         let now = self.runtime.clock.elapsed();
         if self.ends_known.is_some_and(|at| now.saturating_sub(at) < ENDS_INTERVAL) {
@@ -310,6 +311,27 @@ impl StoreWorker {
             let position = reached.map_or(reading.next, |position| position.offset.max(reading.next));
             let progress = Progress { position, end_offset, watermark: reading.latest };
             self.runtime.board.store(&partition.topic, partition.number, progress);
+        }
+        self.tell_group(session)
+    }
+
+    /// Tells the group how far this worker has read: for whoever watches its lag, and so that the embedded log may drop
+    /// the records. Nobody goes on from there.
+    fn tell_group(&mut self, session: &mut dyn Session) -> Result<(), StoreRoleError> {
+        let read = self.readings.iter().filter(|(_, reading)| reading.next > reading.told);
+        let read = read.map(|(partition, reading)| Position { partition: partition.clone(), offset: reading.next });
+        let read = read.collect::<Vec<_>>();
+        if read.is_empty() {
+            return Ok(());
+        }
+        match session.commit(&read) {
+            Ok(()) => self.readings.values_mut().for_each(|reading| reading.told = reading.next),
+            // It is told again in a second.
+            Err(LogError::Abort(reason)) => {
+                events::transaction_aborted(ROLE, &reason);
+                session.abort()?;
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) struct Reading {
     pub(super) next: i64,
     /// The largest event time of telemetry.
     pub(super) latest: Option<Micros>,
+    /// What the group was told of [`Reading::next`].
+    pub(super) told: i64,
     published: i64,
     rows: Rows,
 }
@@ -48,7 +50,7 @@ impl Reading {
             StoreTable::Windows => Rows::Windows(WindowTable::new(&measures(store))),
             StoreTable::Detections => Rows::Detections(DetectionTable::default()),
         };
-        Self { table, input, next: start, latest: None, published: covered, rows }
+        Self { table, input, next: start, latest: None, told: start, published: covered, rows }
     }
 
     pub(super) fn push(&mut self, record: &Record<'_>) {
