@@ -153,12 +153,11 @@ async fn next_message<C>(
 where
     C: Stream<Item = PgWireResult<PgWireFrontendMessage>> + Unpin,
 {
-    let next = |context: &mut std::task::Context<'_>| match socket.poll_next_unpin(context) {
+    poll_fn(|context| match socket.poll_next_unpin(context) {
         Poll::Pending if buffered(socket) > max => {
             Poll::Ready(Some(Err(PgWireError::MessageTooLarge(max, buffered(socket)))))
         }
         polled => polled,
-    };
-    let mut next = next;
-    poll_fn(move |context| next(context)).await
+    })
+    .await
 }
