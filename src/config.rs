@@ -151,7 +151,7 @@ pub struct Query {
     pub memory_total_bytes_max: usize,
     /// How long a statement may run, the time included in which its rows are not taken.
     pub time_max: Duration,
-    /// Statements of one user that run at once; further ones wait.
+    /// Statements of one organisation, or of the operator, that run at once; further ones wait.
     pub statements_max: usize,
     /// Connections of PostgreSQL's clients.
     pub connections_max: usize,

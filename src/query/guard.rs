@@ -179,7 +179,6 @@ mod tests {
             "select * from logs where organisation_id = 'x'",
             "WITH a AS (SELECT 1) SELECT * FROM a UNION ALL SELECT 2",
             "VALUES (1), (2)",
-            "TABLE logs",
             "EXPLAIN ANALYZE SELECT 1",
             "SHOW TABLES",
             "SHOW server_version",

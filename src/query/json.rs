@@ -58,15 +58,15 @@ impl Access {
         Access { as_text, signature: Signature::any(2, Volatility::Immutable) }
     }
 
-    fn of(&self, json: &str, step: &Step) -> Option<Cow<'static, str>> {
+    fn of(&self, json: &str, step: &Step) -> Option<String> {
         let found = step.of(json)?;
         if !self.as_text {
-            return Some(Cow::Owned(found.get().to_owned()));
+            return Some(found.get().to_owned());
         }
         match found.get().as_bytes().first() {
-            Some(b'"') => serde_json::from_str::<String>(found.get()).ok().map(Cow::Owned),
+            Some(b'"') => serde_json::from_str(found.get()).ok(),
             Some(b'n') => None,
-            _ => Some(Cow::Owned(found.get().to_owned())),
+            _ => Some(found.get().to_owned()),
         }
     }
 }
@@ -195,11 +195,11 @@ mod tests {
     use super::*;
 
     fn text(json: &str, step: Step) -> Option<String> {
-        Access::new(true).of(json, &step).map(Cow::into_owned)
+        Access::new(true).of(json, &step)
     }
 
     fn member(json: &str, name: &str) -> Option<String> {
-        Access::new(false).of(json, &Step::Member(name.to_owned())).map(Cow::into_owned)
+        Access::new(false).of(json, &Step::Member(name.to_owned()))
     }
 
     #[test]

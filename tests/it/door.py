@@ -39,6 +39,18 @@ with connect() as connection:
         assert connection.execute("SELECT count(*) FROM logs WHERE message = %s::text", (str(value),)).fetchone() == (0,)
     connection.commit()
 
+# What Grafana makes of its macros.
+with connect() as connection:
+    grouped = connection.execute(
+        "SELECT floor(extract(epoch from timestamp)/600)*600 AS \"time\", count(*) AS value FROM logs "
+        "WHERE timestamp BETWEEN '2026-06-01T11:40:00Z' AND '2026-06-01T11:59:59.999Z' GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    assert grouped == [(1780314000.0, 10), (1780314600.0, 10)], grouped
+    counted = connection.execute(
+        "SELECT count(*) FROM logs WHERE timestamp >= '2026-06-01T11:50:00Z'::timestamptz AND timestamp < '2026-06-01T12:00:00Z'::timestamptz"
+    ).fetchone()
+    assert counted == (10,), counted
+
 # Many prepared statements: the client forgets old ones with DEALLOCATE.
 with connect(autocommit=True) as connection:
     connection.prepared_max = 5

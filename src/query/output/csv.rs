@@ -27,10 +27,13 @@ impl Output for Csv {
         let options = FormatOptions::default();
         let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(OutputError::new)?;
+        // A column of the type null has no other sign of its nulls.
+        let nulls: Vec<_> = batch.columns().iter().map(|column| column.logical_nulls()).collect();
         for row in 0..batch.num_rows() {
             let mut cells = Vec::with_capacity(columns.len());
-            for (array, column) in batch.columns().iter().zip(&columns) {
-                let cell = if array.is_null(row) { Ok(None) } else { column.value(row).try_to_string().map(Some) };
+            for (nulls, column) in nulls.iter().zip(&columns) {
+                let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+                let cell = if is_null { Ok(None) } else { column.value(row).try_to_string().map(Some) };
                 cells.push(cell.map_err(OutputError::new)?);
             }
             line(&mut output, cells.iter().map(Option::as_deref));

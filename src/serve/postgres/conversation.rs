@@ -14,13 +14,13 @@ use datafusion_postgres::pgwire::api::{ClientInfo, NoopHandler, PgWireConnection
 use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use datafusion_postgres::pgwire::tokio::server::{negotiate_tls, process_error, process_message};
-use futures::{Sink, SinkExt, Stream, StreamExt};
+use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::answers::Answers;
-use super::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_WAIT, IDLE_WAIT, MESSAGE_BYTES_MAX, READ_WAIT};
+use super::limits::{HANDSHAKE_BYTES_MAX, HANDSHAKE_WAIT, HANG_UP_STEP, IDLE_WAIT, MESSAGE_BYTES_MAX, READ_WAIT};
 use super::parameters::Prepared;
 use super::sign_in::{SignIn, SignedIn, user_of};
 use super::{Door, failure};
@@ -30,6 +30,7 @@ use crate::serve::users::WRONG_PASSWORD_PAUSE;
 
 /// Talks until either side has enough. `handshake` is given back once the client has signed in.
 pub(super) async fn converse(stream: TcpStream, door: Arc<Door>, handshake: OwnedSemaphorePermit) {
+    let Ok((stream, twin)) = twins(stream) else { return };
     let begun = async {
         let mut socket = negotiate_tls::<Prepared>(stream, door.acceptor()).await.ok()??;
         let signed_in = sign_in(&mut socket, &door, |socket| socket.read_buffer().len()).await?;
@@ -63,13 +64,35 @@ pub(super) async fn converse(stream: TcpStream, door: Arc<Door>, handshake: Owne
             Arc::clone(&none),
             Arc::clone(&none),
         );
+        let answered = tokio::select! {
+            answered = timeout(wait, answered) => answered,
+            () = hung_up(&twin) => return,
+        };
         // A client that does not read what it asked for is not waited for any longer than this.
-        let Ok(answered) = timeout(wait, answered).await else { return };
+        let Ok(answered) = answered else { return };
         if let Err(error) = answered {
             let told = timeout(READ_WAIT, process_error(&mut socket, error, is_extended)).await;
             if !matches!(told, Ok(Ok(()))) {
                 return;
             }
+        }
+    }
+}
+
+/// The connection twice: to talk, and to see whether anybody is still there while a statement runs.
+fn twins(stream: TcpStream) -> std::io::Result<(TcpStream, TcpStream)> {
+    let stream = stream.into_std()?;
+    let twin = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, TcpStream::from_std(twin)?))
+}
+
+/// Ends when the client has closed the connection. One that has sent something more is taken to be there.
+async fn hung_up(twin: &TcpStream) {
+    let mut byte = [0];
+    loop {
+        sleep(HANG_UP_STEP).await;
+        if let Some(Ok(0) | Err(_)) = twin.peek(&mut byte).now_or_never() {
+            return;
         }
     }
 }
@@ -122,7 +145,7 @@ where
     let (user, from) = (user_of(socket), socket.socket_addr().to_string());
     let error = match error {
         PgWireError::InvalidPassword(_) => {
-            tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
+            sleep(WRONG_PASSWORD_PAUSE).await;
             failure::fatal("28P01", format!("there is no user \"{user}\" with this password"))
         }
         error => error,
@@ -153,12 +176,11 @@ async fn next_message<C>(
 where
     C: Stream<Item = PgWireResult<PgWireFrontendMessage>> + Unpin,
 {
-    let next = |context: &mut std::task::Context<'_>| match socket.poll_next_unpin(context) {
+    poll_fn(|context| match socket.poll_next_unpin(context) {
         Poll::Pending if buffered(socket) > max => {
             Poll::Ready(Some(Err(PgWireError::MessageTooLarge(max, buffered(socket)))))
         }
         polled => polled,
-    };
-    let mut next = next;
-    poll_fn(move |context| next(context)).await
+    })
+    .await
 }

@@ -16,6 +16,8 @@ pub(super) const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 pub(super) const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How much longer than its statement may run a client may take to read the answer; then the connection is closed.
 pub(super) const READ_WAIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether the client is still there while its statement runs.
+pub(super) const HANG_UP_STEP: Duration = Duration::from_secs(1);
 /// How long a connection may stay without a word.
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(6 * 60 * 60);
 /// Statements in one message.

@@ -43,6 +43,10 @@ fn psql_is_refused_in_words() {
         ("SET TimeZone TO 'Europe/Zurich'", "times are UTC here"),
         ("SELECT * FROM '/etc/passwd'", "is not a table"),
         ("BEGIN; SELECT nothing; SELECT 1", "nothing"),
+        ("SELECT repeat('x', 1000000000)", "Invalid function 'repeat'"),
+        ("SELECT generate_series(1, 1000000000)", "Invalid function 'generate_series'"),
+        ("DECLARE c CURSOR FOR SELECT 1", "DECLARE"),
+        ("PREPARE a AS SELECT 1", "PREPARE"),
     ] {
         let Some(output) = psql(&door, "ann", "ann's password", &["-c", command]) else { return };
         assert!(!output.status.success() && both(&output).contains(words), "{command}: {}", both(&output));
@@ -121,11 +125,17 @@ fn certificate(folder: &Path) -> Result<Certificate, String> {
     made.status.success().then_some(Certificate { chain, key }).ok_or_else(|| both(&made))
 }
 
-fn encrypted(folder: &Path) -> Option<(PostgresHandle, PathBuf)> {
+fn encrypted(folder: &Path, address: &str) -> Option<(PostgresHandle, PathBuf)> {
     match certificate(folder) {
         Ok(files) => {
             let chain = files.chain.clone();
-            Some((door_with(engine(), |settings| settings.certificate = Some(files)), chain))
+            Some((
+                door_with(engine(), |settings| {
+                    settings.certificate = Some(files);
+                    settings.address = address.parse().unwrap();
+                }),
+                chain,
+            ))
         }
         Err(reason) => {
             skip(&reason);
@@ -137,7 +147,7 @@ fn encrypted(folder: &Path) -> Option<(PostgresHandle, PathBuf)> {
 #[test]
 fn psql_speaks_tls_and_checks_the_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let Some((door, chain)) = encrypted(folder.path()) else { return };
+    let Some((door, chain)) = encrypted(folder.path(), "127.0.0.1:0") else { return };
     let port = door.address().port();
     let connect = |mode: &str| {
         format!("host=127.0.0.1 port={port} user=ann dbname=maturion sslmode={mode} sslrootcert={}", chain.display())
@@ -156,6 +166,35 @@ fn psql_speaks_tls_and_checks_the_certificate() {
         assert!(output.status.success() && said.contains("SSL connection") && said.contains("40"), "{mode}: {said}");
     }
     assert!(ask("disable").unwrap().status.success(), "the own machine may do without");
+    door.stop();
+}
+
+/// The address by which other machines would reach this one, if it has any. Nothing is sent to find out.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+#[test]
+fn other_machines_must_speak_tls() {
+    let Some(address) = own_address() else { return skip("this machine has no address but its own") };
+    let folder = tempfile::tempdir().unwrap();
+    let Some((door, _)) = encrypted(folder.path(), "0.0.0.0:0") else { return };
+    let port = door.address().port();
+    let ask = |mode: &str| {
+        let mut command = Command::new("psql");
+        let connect = format!("host={address} port={port} user=ann dbname=maturion sslmode={mode}");
+        command.args(["-X", "-w", &connect, "-c", "SELECT count(*) FROM logs"]);
+        command.env("PGPASSWORD", "ann's password").output()
+    };
+    let plain = match ask("disable") {
+        Ok(plain) => plain,
+        Err(error) => return skip(&format!("psql cannot be run: {error}")),
+    };
+    assert!(!plain.status.success() && both(&plain).contains("speaks TLS only"), "{}", both(&plain));
+    let encrypted = ask("require").unwrap();
+    assert!(encrypted.status.success() && both(&encrypted).contains("40"), "{}", both(&encrypted));
     door.stop();
 }
 
@@ -187,7 +226,7 @@ fn python_prepares_cancels_and_reads_types() {
         Err(reason) => return skip(&reason),
     };
     let folder = tempfile::tempdir().unwrap();
-    let Some((door, chain)) = encrypted(folder.path()) else { return };
+    let Some((door, chain)) = encrypted(folder.path(), "127.0.0.1:0") else { return };
     let mut python = Command::new("python3");
     python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/door.py"));
     python.arg(door.address().port().to_string()).arg(chain).env("PYTHONPATH", &client);

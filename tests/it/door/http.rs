@@ -1,6 +1,8 @@
 //! `POST /api/v1/query`: who may ask, in which format, and what is said when the answer is no.
 
+use std::io::Write;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,5 +136,35 @@ fn a_process_without_tables_says_so() {
     let door = open(None, None);
     let (status, _, said) = post(door.address(), &[], &asked("SELECT 1", ""));
     assert!(status == 503 && said.contains("the role store"), "{said}");
+    door.stop();
+}
+
+/// The command line against a door: what it prints, what it says, its exit code.
+fn command(door: &ServeHandle, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_maturion"));
+    command.arg("sql").args(arguments).env("MATURION__SERVE__HTTP", door.address().to_string());
+    command.env("MATURION__SERVE__TOKEN_ENV", "DOOR_TOKEN").env("DOOR_TOKEN", "secret");
+    let output = command.current_dir(std::env::temp_dir()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_command_line_asks_the_running_instance() {
+    let door = open(Some(engine()), Some("secret"));
+    let counted = command(&door, &["SELECT count(*) AS rows FROM logs", "--tenant", ONE]);
+    assert_eq!(counted, (Some(0), "rows\n----\n40\n(1 row)\n".to_owned(), String::new()));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "-- of :'who'\nSELECT count(*) AS n FROM logs WHERE organisation_id = :'who'").unwrap();
+    let path = file.path().to_str().unwrap();
+    for (format, text) in [("csv", "n\r\n40\r\n"), ("json", "[{\"n\":40}]\n")] {
+        let (code, said, _) = command(&door, &["-f", path, "--set", &format!("who={TWO}"), "--format", format]);
+        assert_eq!((code, said.as_str()), (Some(0), text));
+    }
+    let (code, _, said) = command(&door, &["-f", path]);
+    assert!(code == Some(2) && said.contains("--set who=…"), "{said}");
+    let (code, said, reason) = command(&door, &["DROP TABLE logs"]);
+    assert!(code == Some(1) && said.is_empty() && reason.starts_with("maturion: DROP TABLE is refused"), "{reason}");
+    assert_eq!(command(&door, &["SELECT 1", "-f", path]).0, Some(2));
     door.stop();
 }

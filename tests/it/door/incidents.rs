@@ -121,7 +121,7 @@ fn a_call_that_makes_no_sense_says_how_to_write_it() {
         assert!(error.contains("interval"), "{call}: {error}");
     }
     let error = answer(&engine, &Principal::Operator, "SELECT * FROM incident_window('a')", Format::Csv).unwrap_err();
-    assert_eq!(error.to_string(), "Error during planning: there is no incident \"a\" that may be seen here");
+    assert_eq!(error.to_string(), "there is no incident \"a\" that may be seen here");
 }
 
 /// A ready question about the incident.
