@@ -27,7 +27,8 @@ pub(super) fn explain(config: &Config, arguments: &ExplainArguments) -> Result<(
     let query = |sql: &str| -> Result<Vec<RecordBatch>, Failure> {
         tables::ask(config, Question { sql: sql.to_owned(), tenant: None })?.batches.collect()
     };
-    let detection_id = &arguments.detection_id;
+    // What was copied from a table or a CSV file may have more around it.
+    let detection_id = arguments.detection_id.trim();
     let messages = Messages::read(detection_id, &query(&detection_sql(detection_id)?)?)?;
     let windows = query(&messages.windows_sql())?;
     let explanation = Explanation::new(messages, &windows)?;

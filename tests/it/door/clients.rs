@@ -6,6 +6,8 @@ use std::process::Command;
 use maturion::serve::postgres::{self, Certificate, PostgresError, PostgresHandle};
 use maturion::serve::users::Users;
 
+use crate::python;
+
 use super::{both, door, door_with, engine, psql, skip, users};
 
 const PYTHON_CLIENT: &str = "psycopg[binary]==3.2.13";
@@ -198,30 +200,9 @@ fn other_machines_must_speak_tls() {
     door.stop();
 }
 
-/// A folder with Python's driver, fetched once; complete or absent, whoever fetches at the same time.
-fn python_client() -> Result<PathBuf, String> {
-    let home = std::env::var("HOME").map_err(|_| "HOME is not set".to_owned())?;
-    let cache = PathBuf::from(home).join(".cache/maturion");
-    let folder = cache.join("python-psycopg-3.2.13");
-    if !folder.exists() {
-        std::fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
-        let fetching = tempfile::tempdir_in(&cache).map_err(|error| error.to_string())?;
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(fetching.path()).arg(PYTHON_CLIENT);
-        let fetched = pip.output().map_err(|error| format!("python3 cannot be run: {error}"))?;
-        if !fetched.status.success() {
-            return Err(format!("pip cannot fetch {PYTHON_CLIENT}: {}", String::from_utf8_lossy(&fetched.stderr)));
-        }
-        // Losing the race against another process is as good as winning it.
-        let renamed = std::fs::rename(fetching.path(), &folder);
-        renamed.or_else(|error| if folder.exists() { Ok(()) } else { Err(error.to_string()) })?;
-    }
-    Ok(folder)
-}
-
 #[test]
 fn python_prepares_cancels_and_reads_types() {
-    let client = match python_client() {
+    let client = match python::packages("psycopg-3.2.13", &[PYTHON_CLIENT]) {
         Ok(client) => client,
         Err(reason) => return skip(&reason),
     };
