@@ -47,6 +47,7 @@ const SCRIPT: &str = r#"
 import duckdb, sys, time
 file, rounds = sys.argv[1], int(sys.argv[2])
 duckdb.sql("SET TimeZone = 'UTC'")
+duckdb.sql("SET enable_progress_bar = false")
 columns = "{timestamp: 'BIGINT', organisation_id: 'VARCHAR', module: 'VARCHAR', event: 'VARCHAR', status_code: 'INTEGER', duration_ms: 'DOUBLE'}"
 if file.endswith('.parquet'):
     source, minute = f"read_parquet('{file}')", "epoch_us(time_bucket(INTERVAL '1 minute', timestamp))"

@@ -44,7 +44,8 @@ pub(super) struct Work {
     pub(super) outside: u64,
     /// The first and the last event time of the rows, those outside the range included.
     pub(super) span: Option<(Micros, Micros)>,
-    /// The last event time of the rows within the range.
+    /// The first and the last event time of the rows within the range.
+    pub(super) earliest: Option<Micros>,
     pub(super) latest: Option<Micros>,
     /// Lines of the chunk, empty ones too.
     pub(super) lines: u64,

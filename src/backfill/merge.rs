@@ -18,6 +18,8 @@ pub(super) struct Merger {
     sets: Vec<SetMerger>,
     disorder: Micros,
     lanes: Vec<LaneClock>,
+    /// The least event time of the first chunk that had rows.
+    first: Option<Micros>,
     /// Event time of the last row that pipelines were shown.
     latest: Option<Micros>,
     report: Report,
@@ -28,6 +30,18 @@ pub(super) struct Merger {
 struct SetMerger {
     shard: SingleShard,
     states: BTreeMap<(usize, Series), Vec<u8>>,
+    has_begun: bool,
+}
+
+impl SetMerger {
+    /// Lets event time begin with the first row, as a stream does: what is watched is watched from there on, and not from
+    /// as long before as disorder is waited for.
+    fn begin(&mut self, first: Option<Micros>, place: usize, sink: &mut dyn Sink) -> Result<(), BackfillError> {
+        match first.filter(|_| !std::mem::replace(&mut self.has_begun, true)) {
+            Some(first) => self.shard.advance(first, &mut |outputs| keep(&mut self.states, place, outputs, sink)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How far a lane is.
@@ -45,12 +59,13 @@ impl Merger {
         settings: &Settings,
         history: &History,
     ) -> Result<Self, BackfillError> {
-        let set = |set| Ok(SetMerger { shard: SingleShard::new(set)?, states: BTreeMap::new() });
+        let set = |set| Ok(SetMerger { shard: SingleShard::new(set)?, states: BTreeMap::new(), has_begun: false });
         let lane = |watermark| LaneClock { watermark, lines: 0, is_done: false };
         Ok(Self {
             sets: sets.iter().map(set).collect::<Result<_, BackfillError>>()?,
             disorder: settings.disorder,
             lanes: history.floors(settings.disorder).into_iter().map(lane).collect(),
+            first: None,
             latest: None,
             report: Report::default(),
             read: Arc::clone(&history.read),
@@ -65,11 +80,8 @@ impl Merger {
             self.sets[set].shard.merge(place, &states)?;
         }
         self.count(&work);
-        if let Some(watermark) = self.turn(&work) {
-            for (place, set) in self.sets.iter_mut().enumerate() {
-                set.shard.advance(watermark, &mut |outputs| keep(&mut set.states, place, outputs, sink))?;
-            }
-        }
+        let watermark = self.turn(&work);
+        self.advance(watermark, sink)?;
         sink.progress(&self.progress());
         Ok(())
     }
@@ -77,8 +89,9 @@ impl Merger {
     /// Closes everything, unless the input was not read to its end.
     pub(super) fn finish(mut self, is_interrupted: bool, sink: &mut dyn Sink) -> Result<Report, BackfillError> {
         self.report.is_interrupted = is_interrupted;
-        for (place, set) in self.sets.iter_mut().enumerate() {
-            if let Some(latest) = self.latest.filter(|_| !is_interrupted) {
+        if let Some(latest) = self.latest.filter(|_| !is_interrupted) {
+            for (place, set) in self.sets.iter_mut().enumerate() {
+                set.begin(self.first, place, sink)?;
                 set.shard.end(latest, &mut |outputs| keep(&mut set.states, place, outputs, sink))?;
             }
         }
@@ -86,6 +99,19 @@ impl Merger {
         let ended = |set: SetMerger| SetReport { pipelines: set.shard.shard().report(), states: set.states };
         self.report.sets = self.sets.into_iter().map(ended).collect();
         Ok(self.report)
+    }
+
+    /// Closes what the watermark has passed. Before it has come to the first row nothing can close, unless too much is open.
+    fn advance(&mut self, watermark: Option<Micros>, sink: &mut dyn Sink) -> Result<(), BackfillError> {
+        let (first, watermark) = (self.first, watermark.unwrap_or(Micros::MIN));
+        for (place, set) in self.sets.iter_mut().enumerate() {
+            if first.is_none_or(|first| watermark < first) && !set.shard.shard().is_overfull() {
+                continue;
+            }
+            set.begin(first, place, sink)?;
+            set.shard.advance(watermark, &mut |outputs| keep(&mut set.states, place, outputs, sink))?;
+        }
+        Ok(())
     }
 
     fn tell_rejected(&mut self, work: &mut Work, sink: &mut dyn Sink) -> Result<(), BackfillError> {
@@ -104,6 +130,7 @@ impl Merger {
         self.report.rows += work.rows;
         self.report.outside += work.outside;
         self.latest = self.latest.max(work.latest);
+        self.first = self.first.or(work.earliest);
         if let Some((first, last)) = work.span {
             let (from, to) = self.report.span.unwrap_or((first, last));
             self.report.span = Some((from.min(first), to.max(last)));

@@ -166,7 +166,9 @@ impl TableWorker {
     fn aggregate(&mut self, batch: RecordBatch, range: (Micros, Micros), work: &mut Work) -> Result<(), BackfillError> {
         let batch = within(batch, range, work).map_err(|error| BackfillError::Rows(error.to_string()))?;
         work.rows += batch.num_rows() as u64;
-        work.latest = work.latest.max(times(&batch).iter().flatten().max());
+        work.latest = work.latest.max(times(&batch).values().iter().max().copied());
+        let earliest = times(&batch).values().iter().min().copied();
+        work.earliest = work.earliest.into_iter().chain(earliest).min();
         for PlacedAggregator { aggregator, .. } in &mut self.aggregators {
             let pushed = aggregator.push(&batch);
             pushed.map_err(|source| BackfillError::Compute { pipeline: aggregator.plan().pipeline.clone(), source })?;

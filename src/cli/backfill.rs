@@ -181,7 +181,11 @@ impl Teller {
             rejected.flush().map_err(|error| Failure::work(format!("--rejected: {error}")))?;
         }
         for (version, episodes) in std::mem::take(&mut self.episodes).into_iter().enumerate() {
-            episodes.into_open().into_iter().try_for_each(|episode| self.take(version, episode))?;
+            let told = episodes.into_open().into_iter().try_for_each(|episode| self.take(version, episode));
+            if self.is_closed {
+                return Ok(());
+            }
+            told?;
         }
         telling::notes(report).iter().for_each(|note| output::note(note));
         let text = match self.comparison {

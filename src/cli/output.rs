@@ -25,3 +25,9 @@ pub(super) fn try_print(text: &str) -> std::io::Result<()> {
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// A number of things, in words.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}

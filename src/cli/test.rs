@@ -39,7 +39,7 @@ fn folder(config: &Config) -> String {
 
 fn run(cases: &[&Case], all: usize, pipelines: &[Pipeline]) -> Result<(), Failure> {
     let began = Instant::now();
-    output::print(&format!("running {}\n", counted(cases.len())))?;
+    output::print(&format!("running {}\n", output::counted(cases.len() as u64, "test")))?;
     let mut failures = Vec::new();
     for case in cases {
         let wrong = case.run(pipelines)?;
@@ -56,10 +56,5 @@ fn run(cases: &[&Case], all: usize, pipelines: &[Pipeline]) -> Result<(), Failur
     output::print(&format!(
         "\ntest result: {result}. {passed} passed; {failed} failed; {left_out} filtered out; finished in {took:.2} s\n"
     ))?;
-    if failed == 0 { Ok(()) } else { Err(Failure::work(format!("{} failed", counted(failed)))) }
-}
-
-fn counted(count: usize) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} test{plural}")
+    if failed == 0 { Ok(()) } else { Err(Failure::work(format!("{} failed", output::counted(failed as u64, "test")))) }
 }

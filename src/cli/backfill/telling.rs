@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::backfill::{Comparison, Episode, Report, RuleDifference};
 use crate::cli::Failure;
+use crate::cli::output::counted;
 use crate::evaluate::PipelineSet;
 use crate::model::detection::{format_time, label_text};
 use crate::model::pipeline::{Micros, Severity};
@@ -35,10 +36,9 @@ pub(super) fn summary(report: &Report, sets: &[Arc<PipelineSet>], windows: u64, 
         Some((first, last)) => format!(" from {} to {}", format_time(first), format_time(last)),
         None => String::new(),
     };
-    format!(
-        "{} detections in {windows} rows of windows of {pipelines} pipelines, over {} records{span}\n",
-        fired, report.rows
-    )
+    let (fired, windows) = (counted(fired, "detection"), counted(windows, "row"));
+    let (pipelines, records) = (counted(pipelines as u64, "pipeline"), counted(report.rows, "record"));
+    format!("{fired} in {windows} of windows of {pipelines}, over {records}{span}\n")
 }
 
 /// What the versions do differently, rule by rule.
@@ -65,24 +65,20 @@ pub(super) fn comparison(comparison: Comparison) -> String {
 pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     for (kind, (count, first)) in &report.rejected {
-        notes.push(format!("{count} records cannot be read ({kind}), the first: {first}"));
+        notes.push(format!("{} cannot be read ({kind}), the first: {first}", counted(*count, "record")));
     }
     if report.outside > 0 {
-        notes.push(format!("{} records are outside the range", report.outside));
+        notes.push(format!("{} outside the range left out", counted(report.outside, "record")));
     }
     for pipeline in report.sets.iter().flat_map(|set| &set.pipelines) {
         let name = &pipeline.pipeline;
         if pipeline.late_rows > 0 {
-            let late = pipeline.late_rows;
-            notes.push(format!(
-                "{late} rows came too late for their windows of `{name}`; a larger --disorder waits longer"
-            ));
+            let late = counted(pipeline.late_rows, "row");
+            notes.push(format!("{late} came too late for their windows of `{name}`; a larger --disorder waits longer"));
         }
         if pipeline.closed_early > 0 {
-            let early = pipeline.closed_early;
-            notes.push(format!(
-                "{early} windows of `{name}` closed early, because more were open than its limits allow"
-            ));
+            let early = counted(pipeline.closed_early, "window");
+            notes.push(format!("{early} of `{name}` closed early, because more were open than its limits allow"));
         }
     }
     notes
@@ -92,7 +88,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
 pub(super) fn failure(report: &Report) -> Option<Failure> {
     let rejected: u64 = report.rejected.values().map(|(count, _)| count).sum();
     if report.is_interrupted {
-        return Some(Failure::work(format!("interrupted after {} records; nothing was written", report.rows)));
+        return Some(Failure::work(format!("interrupted after {}", counted(report.rows, "record"))));
     }
     let is_nothing = report.rows == 0 && report.outside == 0;
     is_nothing.then(|| Failure::work(format!("the input has no record that can be read ({rejected} cannot)")))

@@ -87,11 +87,11 @@ fn what_is_further_out_of_order_than_the_bound_is_late_and_counted() {
         &["module"],
         Duration::from_secs(10),
     );
-    // More than one chunk of lines of a later hour, then one record of the earlier.
+    // Between the record and another of its minute there is a whole chunk of later hours.
     let padding = "x".repeat(1_000);
-    let lines = backfill::chunk_bytes() / 1_000;
+    let lines = backfill::chunk_bytes() / 1_000 * 5 / 2;
     let mut records = vec![request(START, "a", 200)];
-    records.extend((0..lines as i64 + 100).map(|nth| request(START + 2 * 60 * MINUTE + nth, &padding, 200)));
+    records.extend((0..lines as i64).map(|nth| request(START + 2 * 60 * MINUTE + nth, &padding, 200)));
     records.push(request(START, "a", 200));
     let path = write(folder.path(), "late.ndjson", &records);
     let set = compiled(vec![counts]);
@@ -179,4 +179,26 @@ fn a_pipeline_over_windows_equals_the_batch() {
     let direct = "SELECT tumble(timestamp, INTERVAL '5 minutes') AS window_start, module, count(*) AS requests
                   FROM logs WHERE event = 'http_request' GROUP BY 1, 2";
     assert_eq!(compare(&heard.windows, &records, "by_module", &["module"], direct), 6);
+}
+
+/// Disorder is waited for before the first row too, but the pipeline is not watched from there on.
+#[test]
+fn what_is_known_counts_from_the_first_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut exceptions = shipped().into_iter().find(|pipeline| pipeline.name == "module_exceptions").unwrap();
+    exceptions.rules[0].warmup_windows = 3;
+    exceptions.rules[0].inhibits.clear();
+    let padding = "x".repeat(1_000);
+    let rows = backfill::chunk_bytes() as i64 / 1_000 * 3;
+    let step = 10 * MINUTE / rows;
+    let mut records = (0..rows).map(|nth| request(START + nth * step, &padding, 200)).collect::<Vec<_>>();
+    let exception = |time: i64, name: &str| {
+        let record = json!({ "timestamp": time, "module": "a", "exception_type": name, "handled": false });
+        serde_json::to_vec(&record).expect("JSON")
+    };
+    records.insert((6 * MINUTE / step) as usize, exception(START + 6 * MINUTE, "New"));
+    records.insert((MINUTE / step) as usize, exception(START + MINUTE, "Known"));
+    let heard = backfill_of(&[write(folder.path(), "a.ndjson", &records)], &compiled(vec![exceptions]));
+    let said = heard.detections.iter().map(|detection| detection.series.text("exception_type")).collect::<Vec<_>>();
+    assert_eq!(said, [Some("New")]);
 }

@@ -40,7 +40,7 @@ fn it_prints_a_line_for_each_detection_and_a_summary() {
     assert_eq!((code, error.as_str()), (0, ""));
     let expected = "\
         2025-12-03T10:11:00Z high     module_api_errors.error_rate module=risk-matrix: error_rate 0.2 against 0.01, for 14m\n\
-        1 detections in 240 rows of windows of 12 pipelines, over 12000 records from 2025-12-03T10:00:00Z to 2025-12-03T10:29:59.850Z\n";
+        1 detection in 270 rows of windows of 12 pipelines, over 12000 records from 2025-12-03T10:00:00Z to 2025-12-03T10:29:59.850Z\n";
     assert_eq!(out, expected);
 }
 
@@ -91,7 +91,7 @@ fn rejected_records_are_kept_as_they_were() {
     write(folder.path(), "a.ndjson", &records);
     let (code, _, error) = run(folder.path(), &["backfill", "--input", "a.ndjson", "--rejected", "bad"]);
     assert_eq!(code, 0);
-    assert!(error.contains("1 records cannot be read (not_utf8), the first: a.ndjson:8: "), "{error}");
+    assert!(error.contains("1 record cannot be read (not_utf8), the first: a.ndjson:8: "), "{error}");
     assert_eq!(fs::read(folder.path().join("bad")).unwrap(), b"\xff not even text\n{\"timestamp\": \"yesterday\"}\n");
 }
 
