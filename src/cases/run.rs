@@ -73,11 +73,10 @@ fn records(inputs: &[Input]) -> Result<Vec<Record>, CaseError> {
     Ok(records)
 }
 
-fn read_lines(
-    lines: &Lines,
-    time_of: &mut dyn FnMut(Table, &[u8]) -> Result<Micros, Rejection>,
-    records: &mut Vec<Record>,
-) -> Result<(), CaseError> {
+/// The event time of a record, or why it has none.
+type TimeOf<'a> = dyn FnMut(Table, &[u8]) -> Result<Micros, Rejection> + 'a;
+
+fn read_lines(lines: &Lines, time_of: &mut TimeOf<'_>, records: &mut Vec<Record>) -> Result<(), CaseError> {
     for (number, line) in lines.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let table = lines.table.unwrap_or_else(|| table_of(line));
         let time = time_of(table, line.as_bytes()).map_err(|rejection| {

@@ -132,14 +132,14 @@ impl Step {
             Step::Member(name) => reader.deserialize_map(Member(name)).ok()?,
             Step::Element(place) => {
                 let elements = reader.deserialize_seq(Elements(*place)).ok()?;
-                if *place >= 0 { elements.into_iter().next() } else { self.from_end(elements, *place) }
+                if *place >= 0 { elements.into_iter().next() } else { self.counted_back(elements, *place) }
             }
         };
         reader.end().ok()?;
         found
     }
 
-    fn from_end<'a>(&self, elements: Vec<&'a RawValue>, place: i64) -> Option<&'a RawValue> {
+    fn counted_back<'a>(&self, elements: Vec<&'a RawValue>, place: i64) -> Option<&'a RawValue> {
         let back = usize::try_from(place.unsigned_abs()).ok()?;
         elements.len().checked_sub(back).and_then(|place| elements.get(place).copied())
     }

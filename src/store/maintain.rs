@@ -69,7 +69,7 @@ pub(super) async fn maintain(delta: &Delta, now: Micros) -> Result<(Done, Arc<Co
         done.expired = expired.len() as u64;
         committed = expire(delta, expired).await?;
     }
-    if committed.version % CHECKPOINT_COMMITS == 0 || done.merged + done.expired > 0 {
+    if committed.version.is_multiple_of(CHECKPOINT_COMMITS) || done.merged + done.expired > 0 {
         done.is_checkpointed = true;
         committed = delta.tend(async |table| clean(table, now).await).await?.1;
     }
@@ -169,7 +169,7 @@ async fn clean(table: &DeltaTable, now: Micros) -> Result<(), StoreError> {
     let now = DateTime::from_timestamp_micros(now).unwrap_or_default();
     let cut = (now - LOG_KEPT).timestamp_millis();
     cleanup_expired_logs_for(version, table.log_store().as_ref(), cut, None).await?;
-    if (version / CHECKPOINT_COMMITS) % VACUUM_CHECKPOINTS == 0 {
+    if (version / CHECKPOINT_COMMITS).is_multiple_of(VACUUM_CHECKPOINTS) {
         let vacuum = table.clone().vacuum().with_mode(VacuumMode::Full).with_retention_period(ORPHANS_KEPT);
         vacuum.with_enforce_retention_duration(false).await?;
     }

@@ -20,6 +20,8 @@ use maturion::query::{Engine, Limits, QueryError, TableSource};
 use maturion::serve::postgres::{self, PostgresHandle, Settings};
 use maturion::serve::users::Users;
 
+use crate::kafka::skip;
+
 /// The organisations of the tests, in words that stand nowhere else.
 pub const ONE: &str = "org-kestrel";
 pub const TWO: &str = "org-walrus";
@@ -86,13 +88,6 @@ pub fn psql(door: &PostgresHandle, user: &str, password: &str, arguments: &[&str
             None
         }
     }
-}
-
-/// Says by name which test does not run here.
-pub fn skip(reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{reason}");
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("{test} does not run here: {reason}");
 }
 
 pub fn both(output: &Output) -> String {

@@ -6,9 +6,10 @@ use std::process::Command;
 use maturion::serve::postgres::{self, Certificate, PostgresError, PostgresHandle};
 use maturion::serve::users::Users;
 
+use crate::kafka::skip;
 use crate::python;
 
-use super::{both, door, door_with, engine, psql, skip, users};
+use super::{both, door, door_with, engine, psql, users};
 
 const PYTHON_CLIENT: &str = "psycopg[binary]==3.2.13";
 

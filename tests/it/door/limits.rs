@@ -9,7 +9,8 @@ use maturion::model::principal::Principal;
 use maturion::query::output::Format;
 use maturion::query::{Limits, QueryError, Tables};
 
-use super::{ONE, TWO, answer, both, csv, door_with, engine_with, organisation, psql, skip, tables};
+use super::{ONE, TWO, answer, both, csv, door_with, engine_with, organisation, psql, tables};
+use crate::kafka::skip;
 
 const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) WHERE value % 7 = 8";
 
