@@ -10,6 +10,7 @@ use maturion::store::scan::table_source;
 use maturion::store::{Location, Store};
 
 mod delta;
+mod kill;
 mod readers;
 mod role;
 
