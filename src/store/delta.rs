@@ -11,11 +11,11 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
+use deltalake_core::DeltaTable;
 use deltalake_core::kernel::schema::StructType;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake_core::kernel::{Action, Remove, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::Mutex;
@@ -74,8 +74,7 @@ impl Delta {
             StoreTable::Windows => windows_with(measures),
             _ => table.schema(),
         };
-        let url = location.table(table)?;
-        let mut delta = DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(location.root(), url).build()?;
+        let mut delta = DeltaTable::new(location.table(table)?);
         let torn = recover::recover(delta.object_store().as_ref()).await?;
         if torn > 0 {
             events::torn_commits_removed(table.name(), torn as u64);

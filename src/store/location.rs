@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
+use object_store::prefix::PrefixStore;
 use url::Url;
 
 use super::StoreError;
@@ -56,14 +58,13 @@ impl Location {
         Ok(Location { root: Arc::new(DurableFolder::default()), url })
     }
 
-    /// The storage as a whole: paths in it begin at its root.
-    pub(super) fn root(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.root)
-    }
-
-    /// A table's folder.
-    pub(super) fn table(&self, table: StoreTable) -> Result<Url, StoreError> {
-        let joined = self.url.join(&format!("{}/", table.name()));
-        joined.map_err(|error| StoreError::Location { url: self.url.to_string(), reason: error.to_string() })
+    /// A table's folder, with the log of its versions. Commits are puts that fail if the file is there, which both kinds
+    /// of storage know.
+    pub(super) fn table(&self, table: StoreTable) -> Result<LogStoreRef, StoreError> {
+        let refuse = |reason: String| StoreError::Location { url: self.url.to_string(), reason };
+        let url = self.url.join(&format!("{}/", table.name())).map_err(|error| refuse(error.to_string()))?;
+        let prefix = object_store::path::Path::from_url_path(url.path()).map_err(|error| refuse(error.to_string()))?;
+        let folder = Arc::new(PrefixStore::new(Arc::clone(&self.root), prefix));
+        Ok(default_logstore(folder, Arc::clone(&self.root), &url, &StorageConfig::default()))
     }
 }
