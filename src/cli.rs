@@ -16,12 +16,17 @@ use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
 
+mod backfill;
 mod check;
+mod explain;
 mod failure;
 mod output;
 mod run;
 mod signals;
+mod sql;
 mod status;
+mod tables;
+mod test;
 mod topics;
 mod tracing_output;
 
@@ -60,12 +65,20 @@ enum Command {
     Run(run::RunArguments),
     /// Sends load to Kafka or to a running instance: simulated telemetry, or real logs and metrics from files
     Generate(GenerateOptions),
+    /// Runs the pipelines over history, and prints what would have fired; it never acts
+    Backfill(backfill::BackfillArguments),
     /// Validates configuration, pipelines and SQL without starting anything
     Check,
+    /// Runs the pipelines' own tests, in `pipelines/tests`
+    Test(test::TestArguments),
     /// Creates the topics that are missing and checks the others
     Topics(topics::TopicsArguments),
     /// Shows health, lag and watermark of every stage, and open incidents, of the running instance
     Status(status::StatusArguments),
+    /// Asks one question in SQL, of the running instance, or of the store where none runs
+    Sql(sql::SqlArguments),
+    /// Tells why a detection fired: query, windows, value, limit, baseline, score
+    Explain(explain::ExplainArguments),
 }
 
 /// Runs the command that `arguments` name; the first of them is the program's own name.
@@ -88,8 +101,12 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Generate(options) => Ok(generate::run(&options, &config)?),
         Command::Run(arguments) => run::run(config, arguments),
         Command::Topics(arguments) => topics::topics(&config, &arguments),
+        Command::Backfill(arguments) => backfill::backfill(&config, &arguments),
+        Command::Test(arguments) => test::test(&config, &arguments),
         Command::Check => check::check(&config),
         Command::Status(arguments) => status::status(&config, &arguments),
+        Command::Sql(arguments) => sql::sql(&config, arguments),
+        Command::Explain(arguments) => explain::explain(&config, &arguments),
     }
 }
 

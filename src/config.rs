@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use document::{DocumentError, Table};
 
+mod asking;
 pub mod document;
 mod properties;
 mod secret;
@@ -31,7 +32,10 @@ pub struct Config {
     pub instance: Instance,
     pub intake: Intake,
     pub detect: Detect,
+    pub store: StoreSettings,
     pub serve: Serve,
+    pub query: Query,
+    pub users: Vec<User>,
     pub watch: Watch,
     pub pipelines: PipelineFiles,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
@@ -103,17 +107,77 @@ pub struct Detect {
     pub commit_interval: Duration,
 }
 
-/// `[serve]`: the HTTP door.
+/// `[store]`: the tables.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Where they are: `file:PATH` or `s3://BUCKET/PREFIX`. Paths are relative to the configuration file.
+    pub url: String,
+    /// The folder that relative paths begin in.
+    pub folder: PathBuf,
+    /// How often rows move from memory to Delta Lake. Longer makes fewer, larger files and a longer replay after a crash;
+    /// rows are readable at once either way.
+    pub commit_interval: Duration,
+    /// Rows of a table in memory that are committed before the interval is over.
+    pub chunk_bytes_max: usize,
+    /// All rows in memory; beyond it nothing more is fetched from Kafka until a commit has made room.
+    pub memory_bytes_max: usize,
+    /// Goes on where Kafka begins, if Kafka no longer has what follows the last commit.
+    pub accept_gap: bool,
+}
+
+/// `[serve]`: the doors.
 #[derive(Clone, Debug)]
 pub struct Serve {
     /// Port 0 takes a free one.
     pub http: SocketAddr,
+    /// Where PostgreSQL's clients ask; without it that door stays closed.
+    pub postgres: Option<SocketAddr>,
+    /// What that door shows of itself; it then speaks TLS.
+    pub certificate: Option<Certificate>,
     /// Allows an address that other machines can reach without a token.
     pub allow_remote: bool,
     /// What every request must bring, as `Authorization: Bearer …`.
     pub token: Option<Secret>,
     /// The largest body of `POST /ingest/json`; each request under way may hold that much memory.
     pub body_bytes_max: usize,
+}
+
+/// `[query]`: what statements may take, and how many may ask.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Memory of the statements of one session.
+    pub memory_bytes_max: usize,
+    /// Memory of all statements of the process.
+    pub memory_total_bytes_max: usize,
+    /// How long a statement may run, the time included in which its rows are not taken.
+    pub time_max: Duration,
+    /// Statements of one organisation, or of the operator, that run at once; further ones wait.
+    pub statements_max: usize,
+    /// Connections of PostgreSQL's clients.
+    pub connections_max: usize,
+}
+
+/// A `[[user]]`: who may ask with a password.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub name: String,
+    pub sees: Sees,
+    pub password: Secret,
+}
+
+/// What a user may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sees {
+    Everything,
+    Organisation(String),
+}
+
+/// The files of a TLS certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate in PEM, and those that lead to its authority.
+    pub chain: PathBuf,
+    pub key: PathBuf,
 }
 
 /// `[watch]`: the agent as a source of telemetry.
@@ -175,6 +239,8 @@ impl Config {
             "intake",
             "detect",
             "serve",
+            "query",
+            "user",
             "watch",
             "pipelines",
             "store",
@@ -187,7 +253,10 @@ impl Config {
             instance: sections::instance(root.section("instance")?)?,
             intake: sections::intake(root.section("intake")?)?,
             detect: sections::detect(root.section("detect")?)?,
-            serve: sections::serve(root.section("serve")?, environment, folder, &mut without_effect)?,
+            store: sections::store(root.section("store")?, folder)?,
+            serve: sections::serve(root.section("serve")?, environment, folder)?,
+            query: asking::query(root.section("query")?)?,
+            users: asking::users(root.tables("user")?, environment, folder)?,
             watch: sections::watch(root.section("watch")?)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
             without_effect: {

@@ -93,6 +93,8 @@ pub struct Decoder {
     rows: usize,
     /// The text of `attributes` while it is put together.
     attributes: String,
+    /// Somebody reads `attributes`.
+    keeps_attributes: bool,
     scratch: String,
 }
 
@@ -105,16 +107,29 @@ impl Decoder {
         let columns = kinds.map(|(field, column)| Column::new(field.kind, column.data_type())).collect();
         let record_bytes_max = limits.record_bytes_max.min(i32::MAX as usize);
         let limits = DecodeLimits { record_bytes_max, ..limits };
-        Decoder { schema, limits, fields, columns, rows: 0, attributes: String::new(), scratch: String::new() }
+        let (attributes, scratch) = (String::new(), String::new());
+        Decoder { schema, limits, fields, columns, rows: 0, attributes, keeps_attributes: true, scratch }
+    }
+
+    /// Leaves the columns at other places null, where they may be, because nobody reads them. A record is rejected for what
+    /// is wrong with it all the same.
+    pub fn with_columns(mut self, needed: &[usize]) -> Self {
+        for (place, (column, field)) in self.columns.iter_mut().zip(self.schema.fields()).enumerate() {
+            if field.is_nullable() && !needed.contains(&place) {
+                self.keeps_attributes &= !matches!(column, Column::Attributes(_));
+                *column = Column::Unread(field.data_type().clone(), 0);
+            }
+        }
+        self
     }
 
     /// Appends the record as one row and returns its event time, or says why not and appends nothing.
     pub fn push(&mut self, record: &Incoming<'_>) -> Result<Micros, Rejection> {
         let text = self.limits.text(record.value)?;
         let mut found = Found { row: Row::new(), time: None, attributes: None };
-        found.read(&self.fields, text, &mut self.attributes)?;
+        found.read(&self.fields, text, self.keeps_attributes.then_some(&mut self.attributes))?;
         let time = self.limits.event_time(found.time, timestamp::from_kafka(record.kafka_timestamp_ms))?;
-        let attributes = join_attributes(&mut self.attributes, found.attributes);
+        let attributes = join_attributes(&mut self.attributes, found.attributes.filter(|_| self.keeps_attributes));
         let rest = Rest { time, attributes, record };
         for (column, slot) in self.columns.iter_mut().zip(&found.row.slots) {
             column.append(slot, &rest, &mut self.scratch);
@@ -169,13 +184,17 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     /// Reads a whole record. The unknown fields are left in `unknown`, as an object that is not yet closed, or nothing.
-    fn read(&mut self, fields: &Fields, text: &'a str, unknown: &mut String) -> Result<(), Rejection> {
-        unknown.clear();
+    fn read(&mut self, fields: &Fields, text: &'a str, mut unknown: Option<&mut String>) -> Result<(), Rejection> {
+        if let Some(unknown) = &mut unknown {
+            unknown.clear();
+        }
         let mut members = Members::open(text).ok_or(Rejection::NotAnObject)?;
         while let Some(Member { key, value, raw }) = members.next()? {
             let Some((column, field)) = fields.find(key) else {
-                unknown.push(if unknown.is_empty() { '{' } else { ',' });
-                unknown.push_str(raw);
+                if let Some(unknown) = &mut unknown {
+                    unknown.push(if unknown.is_empty() { '{' } else { ',' });
+                    unknown.push_str(raw);
+                }
                 continue;
             };
             let slot = field.read(value)?;

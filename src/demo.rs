@@ -10,6 +10,7 @@
 //! detected but by place and time. [`story`], [`scorecard`] and [`screen`] know no clock and no I/O.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -24,9 +25,10 @@ use crate::generate::{GenerateError, LogDestination};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
-use crate::roles::RolesError;
 use crate::roles::runtime::{self, OpenError, Runtime};
-use crate::serve::{ServeError, ServeHandle};
+use crate::roles::{Doors, RolesError};
+use crate::serve::ServeError;
+use crate::store::Store;
 use feed::Controls;
 use screen::Style;
 use sighting::Sighting;
@@ -131,9 +133,15 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
         let topics = Topics::new(&config.kafka.topic_prefix);
         topics.ensure(runtime::connect(&config)?.as_ref(), runtime::partitions(&config))?;
     }
+    // What a demo says is gone when it ends, so its tables are, too.
+    let folder = DemoFolder::new();
+    config.store.url = folder.url();
     let runtime = Runtime::open(&config)?;
-    let door = open_door(&runtime, config)?;
-    let roles = runtime.start(true, true)?;
+    let store = runtime::open_store(&config, &runtime.set).map_err(OpenError::from)?;
+    let limits = runtime.store_limits(&config);
+    let door = open_door(&runtime, config, &store)?;
+    let mut roles = runtime.start(true, true)?;
+    runtime.fill(&store, limits, &mut roles)?;
     let stage = Stage {
         log: Arc::clone(&runtime.log),
         topics: runtime.topics.clone(),
@@ -147,12 +155,32 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
     played.and(stopped.map_err(DemoError::Roles))
 }
 
+/// A folder for as long as a demo lasts.
+struct DemoFolder(PathBuf);
+
+impl DemoFolder {
+    fn new() -> DemoFolder {
+        DemoFolder(std::env::temp_dir().join(format!("maturion-demo-{}", std::process::id())))
+    }
+
+    fn url(&self) -> String {
+        format!("file:{}", self.0.display())
+    }
+}
+
+impl Drop for DemoFolder {
+    fn drop(&mut self) {
+        // What cannot be removed now the system removes some day.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Opens the HTTP door, on a free port if the configured one is taken: a demo must not fail for that.
-fn open_door(runtime: &Runtime, mut config: Config) -> Result<ServeHandle, RolesError> {
-    match runtime.serve(&config) {
+fn open_door(runtime: &Runtime, mut config: Config, store: &Arc<Store>) -> Result<Doors, RolesError> {
+    match runtime.serve(&config, Some(runtime.tables(store))) {
         Err(RolesError::Serve(ServeError::InUse { .. })) => {
             config.serve.http.set_port(0);
-            runtime.serve(&config)
+            runtime.serve(&config, Some(runtime.tables(store)))
         }
         other => other,
     }

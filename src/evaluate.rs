@@ -16,6 +16,8 @@ use crate::model::pipeline::{Definition, Evaluate, Limits, Pipeline, RuleName, S
 use crate::window::plan::{PlanError, WindowPlan};
 
 pub mod shard;
+pub mod single;
+pub mod tables;
 
 /// Why a set of pipelines cannot run.
 #[derive(Debug, Error)]

@@ -51,6 +51,15 @@ events! {
     /// `/health/live` answered that the process should be restarted.
     error not_live(reason: &str) "a worker has not turned for too long";
 
+    /// The PostgreSQL door is open.
+    info postgres_listening(address: &str) "listening for PostgreSQL's clients";
+    /// `serve.postgres` is set, but the door stays closed.
+    warn postgres_closed(reason: &str) "the PostgreSQL door is not opened";
+    /// The PostgreSQL door closed by itself; the roles go on.
+    error postgres_ended(reason: &str) "the PostgreSQL server ended";
+    /// Somebody tried to come in and may not: the name is what they said.
+    warn sign_in_refused(user: &str, from: &str, reason: &str) "a sign-in was refused";
+
     /// A worker was given partitions, and reads them from here on.
     info partitions_assigned(role: &str, partitions: u64) "partitions were assigned";
     /// A worker gave partitions up after its last commit.
@@ -91,6 +100,19 @@ events! {
     debug kafka_heard(error: &str, reason: &str) "heard from Kafka";
     /// Whoever embeds the command line has a subscriber of their own.
     debug logs_go_elsewhere() "logs go to the subscriber that is there already";
+
+    /// No instance answers, so a question is answered from what is committed.
+    info asked_the_store(url: &str) "no instance answers: this is what is committed to the store";
+    /// Commits that a loss of power had cut were taken away; their rows are read from Kafka again.
+    warn torn_commits_removed(table: &str, commits: u64) "torn commits of the store were removed, and their rows are read from Kafka again";
+    /// The store's memory is full: nothing more is fetched until a commit has made room.
+    warn store_full(bytes: u64) "the store's memory is full; reading waits for a commit";
+    /// A commit did not succeed, and is tried again.
+    warn store_commit_failed(table: &str, reason: &str) "a commit to the store failed";
+    /// Maintenance of a table did not succeed, and is tried again in the next round.
+    warn store_maintenance_failed(table: &str, reason: &str) "maintenance of the store failed";
+    /// Maintenance changed a table.
+    debug store_maintained(table: &str, merged: u64, expired: u64) "the store was maintained";
 }
 
 #[cfg(test)]

@@ -25,15 +25,22 @@
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
 //! | [`evaluate`] | pipelines compiled together, and one partition of stage two | `model`, `window`, `detect` |
 //! | [`events`] | every line of the logs, by a fixed name | nothing of ours |
+//! | [`explain`] | why a detection fired, from the rows of the tables, as text and as a picture | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
-//! | [`serve`] | the HTTP door: ingestion, status, metrics, health | `model`, `events`, `log` |
+//! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
+//! | [`serve`] | the doors: HTTP for ingestion, SQL, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
-//! | [`roles`] | intake, detect, serve: where the core meets the world | all above |
+//! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |
+//! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |
+//! | [`cases`] | the pipelines' own tests: given records, expected windows and detections | `model`, `config`, `decode`, `window`, `evaluate`, `backfill`, `pipelines`, `simulate` |
+//! | [`roles`] | intake, detect, store, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
+pub mod backfill;
+pub mod cases;
 pub mod cli;
 pub mod config;
 pub mod decode;
@@ -41,11 +48,14 @@ pub mod demo;
 pub mod detect;
 pub mod evaluate;
 pub mod events;
+pub mod explain;
 pub mod generate;
 pub mod log;
 pub mod model;
 pub mod pipelines;
+pub mod query;
 pub mod roles;
 pub mod serve;
 pub mod simulate;
+pub mod store;
 pub mod window;

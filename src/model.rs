@@ -4,5 +4,6 @@
 
 pub mod detection;
 pub mod pipeline;
+pub mod principal;
 pub mod schema;
 pub mod series;

@@ -16,7 +16,13 @@ mod agreement;
 mod file;
 mod levels;
 mod rule;
+mod selection;
 mod statement;
+
+pub use selection::choose;
+
+/// The folder of the pipelines' own tests, within that of the pipelines.
+pub const TESTS: &str = "tests";
 
 /// Why pipelines cannot be used.
 #[derive(Debug, Error)]
@@ -79,7 +85,8 @@ fn from_folder(dir: &Path, sql: &Path) -> Result<Vec<file::Written>, PipelineErr
     paths.iter().map(read).collect()
 }
 
-fn toml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The TOML files in a folder, but not in folders within it.
+pub fn toml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = vec![];
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`intake`] | input topics to partial states and dead letters |
 //! | [`detect`] | partial states to windows and detections |
-//! | `serve` | HTTP: ingestion and status ([`crate::serve`]) |
+//! | [`store`] | input topics and results to the tables of the store |
+//! | `serve` | HTTP: ingestion, SQL and status; PostgreSQL: SQL ([`crate::serve`]) |
 //! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
@@ -32,12 +33,15 @@ use crate::window::plan::WindowPlan;
 
 pub mod clock;
 pub mod detect;
+mod doors;
 pub mod intake;
 pub mod observe;
 pub mod runtime;
+pub mod store;
 pub mod supervision;
 
 pub use clock::{Clock, SystemClock};
+pub use doors::Doors;
 pub use runtime::Runtime;
 
 /// How long workers may take to end when they are told to: longer than any single request to Kafka. librdkafka was seen not to
@@ -56,8 +60,14 @@ pub enum RolesError {
     Intake(#[from] intake::IntakeError),
     #[error("detect stopped: {0}")]
     Detect(#[from] detect::DetectRoleError),
+    #[error("store stopped: {0}")]
+    Store(#[from] store::StoreRoleError),
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
+    #[error(transparent)]
+    Postgres(#[from] crate::serve::postgres::PostgresError),
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error("a worker ended by a defect; its last words are in the log")]
@@ -69,7 +79,10 @@ pub enum RolesError {
 impl RolesError {
     /// True if the same work may succeed later; see [`LogError::passes`].
     pub fn passes(&self) -> bool {
-        self.of_the_log().is_some_and(LogError::passes)
+        match self {
+            RolesError::Store(store::StoreRoleError::Store(error)) => error.passes(),
+            _ => self.of_the_log().is_some_and(LogError::passes),
+        }
     }
 
     /// True if the log gave the worker's name away; see [`LogError::Fenced`].
@@ -81,7 +94,8 @@ impl RolesError {
         match self {
             RolesError::Log(error)
             | RolesError::Intake(intake::IntakeError::Log(error))
-            | RolesError::Detect(detect::DetectRoleError::Log(error)) => Some(error),
+            | RolesError::Detect(detect::DetectRoleError::Log(error))
+            | RolesError::Store(store::StoreRoleError::Log(error)) => Some(error),
             _ => None,
         }
     }

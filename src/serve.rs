@@ -1,8 +1,9 @@
-//! The HTTP door: records come in, the state of every stage goes out.
+//! The doors. HTTP: records come in, answers and the state of every stage go out. PostgreSQL ([`postgres`]): answers.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `POST /ingest/json?topic=logs\|metrics` | `{"accepted": n}`, once the log has acknowledged every record |
+//! | `POST /api/v1/query` | the rows of one statement ([`crate::query`]), as they come |
 //! | `GET /status` | [`status::Status`] as JSON |
 //! | `GET /metrics` | [`metrics::Metrics`] as OpenMetrics text |
 //! | `GET /health/live` | 200 while the process answers and no worker hangs, else 503 |
@@ -24,19 +25,26 @@ use tokio::sync::oneshot;
 
 use crate::events;
 use crate::log::Appender;
+use crate::query::Engine;
 use guard::Token;
 use status::StatusBoard;
+use users::Users;
 
+mod asking;
 mod client;
 mod connections;
 pub mod guard;
 mod http;
 mod ingest;
 pub mod metrics;
+pub mod postgres;
 mod split;
+mod sql;
 pub mod status;
 mod table;
+pub mod users;
 
+pub use asking::{Answer, AskError, Question, ask};
 pub use client::{FetchError, fetch};
 pub use ingest::{INGESTIONS_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
 pub use table::render;
@@ -59,6 +67,10 @@ pub struct Settings {
     pub logs_topic: String,
     /// Full name of the topic behind `topic=metrics`.
     pub metrics_topic: String,
+    /// What answers SQL; without it such a request gets 503.
+    pub engine: Option<Arc<Engine>>,
+    /// Who may ask beside whoever has the token.
+    pub users: Arc<Users>,
 }
 
 /// Why the door cannot open.

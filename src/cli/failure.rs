@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::backfill::BackfillError;
+use crate::cases::CaseError;
 use crate::config::ConfigError;
 use crate::demo::DemoError;
 use crate::generate::GenerateError;
@@ -80,6 +82,21 @@ impl From<LogError> for Failure {
 impl From<RolesError> for Failure {
     fn from(error: RolesError) -> Failure {
         Failure::work(error)
+    }
+}
+
+impl From<BackfillError> for Failure {
+    fn from(error: BackfillError) -> Failure {
+        if error.is_unusable() { Failure::Unusable(error.to_string()) } else { Failure::work(error) }
+    }
+}
+
+impl From<CaseError> for Failure {
+    fn from(error: CaseError) -> Failure {
+        match error {
+            CaseError::Evaluate(error) => error.into(),
+            error => Failure::Unusable(error.to_string()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::config::{Brokers, Config, is_instance_name};
 use crate::events;
 use crate::roles::Runtime;
+use crate::roles::runtime::{OpenError, open_store};
 use crate::serve::status::RoleState;
 
 use super::{Failure, signals};
@@ -18,7 +19,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// What this process does; several processes share the work through Kafka's consumer groups
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["intake", "detect", "serve"], value_name = "ROLE,…")]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["intake", "detect", "store", "serve"], value_name = "ROLE,…")]
     roles: Vec<Role>,
     /// The name of this process, instead of the configured one: unique, and the same after a restart
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
@@ -31,7 +32,9 @@ enum Role {
     Intake,
     /// Partial states to windows and detections
     Detect,
-    /// HTTP: ingestion and status
+    /// Telemetry, windows and detections to the tables of the store
+    Store,
+    /// HTTP: ingestion, status and SQL
     Serve,
 }
 
@@ -42,7 +45,7 @@ fn instance_name(text: &str) -> Result<String, String> {
 /// Runs until a signal, or until a role fails.
 pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Failure> {
     let has = |role| arguments.roles.contains(&role);
-    let (intake, detect, serve) = (has(Role::Intake), has(Role::Detect), has(Role::Serve));
+    let (intake, detect, store, serve) = (has(Role::Intake), has(Role::Detect), has(Role::Store), has(Role::Serve));
     if config.kafka.brokers == Brokers::Embedded && !(intake && detect && serve) {
         return Err(Failure::Unusable(
             "the embedded log lives in one process, which needs all roles; leave --roles out, or set kafka.brokers"
@@ -55,12 +58,19 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     // First, so that a process that is told to stop while it begins also ends in order.
     let stop = signals::stop_requested().map_err(Failure::work)?;
     let runtime = Runtime::open(&config)?;
-    for (role, _) in [("detect", detect), ("intake", intake)].into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
+    let tables = if store { Some(open_store(&config, &runtime.set).map_err(OpenError::from)?) } else { None };
+    for (role, _) in
+        [("detect", detect), ("intake", intake), ("store", store)].into_iter().filter(|(_, is_asked_for)| *is_asked_for)
+    {
         // Said before the door opens: who asks in between must not find a process that is ready without them.
         runtime.board.role(role, RoleState::Starting);
     }
-    let door = if serve { Some(runtime.serve(&config)?) } else { None };
-    let roles = runtime.start(intake, detect)?;
+    let source = tables.as_ref().map(|tables| runtime.tables(tables));
+    let door = if serve { Some(runtime.serve(&config, source)?) } else { None };
+    let mut roles = runtime.start(intake, detect)?;
+    if let Some(tables) = &tables {
+        runtime.fill(tables, runtime.store_limits(&config), &mut roles)?;
+    }
     let observing = runtime.observe(&config, intake || detect)?;
     events::running(&config.instance.name, &runtime.log.describe_self());
     while !stop.load(Ordering::Relaxed) && !roles.has_ended() {

@@ -8,8 +8,10 @@ use crate::events;
 
 /// The variable that filters logs, in tracing's own syntax.
 const VARIABLE: &str = "MATURION_LOG";
-/// librdkafka reports each lost connection at `info` and above; the roles say what follows from it.
-const DEFAULT_FILTER: &str = "info,librdkafka=warn,rdkafka=warn";
+/// librdkafka reports each lost connection at `info` and above, Delta's crates every step of every commit; the roles say
+/// what follows from it.
+const DEFAULT_FILTER: &str =
+    "info,librdkafka=warn,rdkafka=warn,deltalake_core=error,buoyant_kernel=error,buoyant_kernel_engine=error";
 
 /// Starts writing logs; once per process.
 pub(super) fn start(format: LogFormat) -> Result<(), Failure> {

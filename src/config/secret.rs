@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use super::document::{DocumentError, Located};
+use super::document::{DocumentError, Located, Table};
 
 /// A text that is never empty, has no line end, and never appears in `Debug` output or in a message.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,6 +14,24 @@ impl Secret {
     /// The text itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// The secret that `key_env` or `key_file` of a table leads to, if it has either.
+    pub(super) fn of(
+        table: &mut Table,
+        key: &str,
+        environment: &BTreeMap<String, String>,
+        folder: &Path,
+    ) -> Result<Option<Secret>, DocumentError> {
+        let (by_variable, by_file) = (format!("{key}_env"), format!("{key}_file"));
+        match (table.text(&by_variable)?, table.text(&by_file)?) {
+            (Some(_), Some(file)) => {
+                Err(file.origin.error(format!("`{by_variable}` and `{by_file}` exclude each other")))
+            }
+            (Some(variable), None) => Secret::from_variable(&by_variable, &variable, environment).map(Some),
+            (None, Some(file)) => Secret::from_file(&by_file, &file, folder).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Reads the environment variable that `key` names.

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{DocumentError, Located, Origin, Table};
-use super::{Brokers, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, Watch, properties};
+use super::{
+    Brokers, Certificate, Detect, Instance, Intake, Kafka, PipelineFiles, Secret, Serve, StoreSettings, Watch,
+    properties,
+};
 
 pub(super) fn kafka(
     mut table: Table,
@@ -84,6 +87,23 @@ pub(super) fn detect(mut table: Table) -> Result<Detect, DocumentError> {
     Ok(Detect { commit_interval: duration_within(&mut table, "commit_interval", "10ms", "60s", "200ms")? })
 }
 
+pub(super) fn store(mut table: Table, folder: &Path) -> Result<StoreSettings, DocumentError> {
+    table.allow_only(&["url", "commit_interval", "chunk_bytes_max", "memory_bytes_max", "accept_gap"])?;
+    let is_url = |url: &str| url.starts_with("file:") || url.starts_with("s3://");
+    let url = match table.text("url")? {
+        Some(url) => checked(url, is_url, "`url` must be \"file:PATH\" or \"s3://BUCKET/PREFIX\"")?,
+        None => "file:./maturion-data/store".to_owned(),
+    };
+    Ok(StoreSettings {
+        url,
+        folder: folder.to_owned(),
+        commit_interval: duration_within(&mut table, "commit_interval", "1s", "10m", "30s")?,
+        chunk_bytes_max: count_within(&mut table, "chunk_bytes_max", 1 << 20, 1 << 30, 64 << 20)? as usize,
+        memory_bytes_max: count_within(&mut table, "memory_bytes_max", 16 << 20, 64 << 30, 512 << 20)? as usize,
+        accept_gap: table.boolean("accept_gap")?.is_some_and(|accept| accept.value),
+    })
+}
+
 pub(super) fn watch(mut table: Table) -> Result<Watch, DocumentError> {
     table.allow_only(&["interval"])?;
     Ok(Watch { interval: duration_within(&mut table, "interval", "0s", "1h", "10s")? })
@@ -93,28 +113,44 @@ pub(super) fn serve(
     mut table: Table,
     environment: &BTreeMap<String, String>,
     folder: &Path,
-    without_effect: &mut Vec<String>,
 ) -> Result<Serve, DocumentError> {
-    table.allow_only(&["http", "allow_remote", "token_env", "token_file", "body_bytes_max", "postgres"])?;
-    if let Some(postgres) = table.text("postgres")? {
-        address("postgres", &postgres)?;
-        without_effect.push("[serve] postgres".to_owned());
-    }
-    let token = match (table.text("token_env")?, table.text("token_file")?) {
-        (Some(_), Some(file)) => return Err(file.origin.error("`token_env` and `token_file` exclude each other")),
-        (Some(variable), None) => Some(Secret::from_variable("token_env", &variable, environment)?),
-        (None, Some(file)) => Some(Secret::from_file("token_file", &file, folder)?),
-        (None, None) => None,
-    };
+    table.allow_only(&[
+        "http",
+        "allow_remote",
+        "token_env",
+        "token_file",
+        "body_bytes_max",
+        "postgres",
+        "postgres_certificate_file",
+        "postgres_key_file",
+    ])?;
+    let postgres = table.text("postgres")?.map(|postgres| address("postgres", &postgres)).transpose()?;
+    let certificate = certificate(&mut table, folder)?;
+    let token = Secret::of(&mut table, "token", environment, folder)?;
     Ok(Serve {
         http: match table.text("http")? {
             Some(http) => address("http", &http)?,
             None => SocketAddr::from(([127, 0, 0, 1], 8080)),
         },
+        postgres,
+        certificate,
         allow_remote: table.boolean("allow_remote")?.is_some_and(|allow| allow.value),
         token,
         body_bytes_max: count_within(&mut table, "body_bytes_max", 1_024, 1 << 30, 8 << 20)? as usize,
     })
+}
+
+/// The files of the certificate and of its key: both or neither.
+fn certificate(table: &mut Table, folder: &Path) -> Result<Option<Certificate>, DocumentError> {
+    match (table.text("postgres_certificate_file")?, table.text("postgres_key_file")?) {
+        (Some(chain), Some(key)) => {
+            Ok(Some(Certificate { chain: folder.join(chain.value), key: folder.join(key.value) }))
+        }
+        (None, None) => Ok(None),
+        (Some(one), None) | (None, Some(one)) => {
+            Err(one.origin.error("`postgres_certificate_file` and `postgres_key_file` need each other"))
+        }
+    }
 }
 
 fn address(key: &str, text: &Located<String>) -> Result<SocketAddr, DocumentError> {
@@ -155,7 +191,6 @@ pub(super) fn reserved(mut root: Table, without_effect: &mut Vec<String>) -> Res
         }
         Ok(texts)
     };
-    checked("store", &["url"])?;
     checked("github", &["repository", "token_env", "token_file", "api_url"])?;
     match checked("mode", &["actions"])?.iter().find(|mode| !["observe", "act"].contains(&mode.value.as_str())) {
         Some(mode) => {
@@ -173,7 +208,13 @@ fn checked(text: Located<String>, is_valid: impl Fn(&str) -> bool, reason: &str)
     }
 }
 
-fn count_within(table: &mut Table, key: &str, least: u64, most: u64, default: u64) -> Result<u64, DocumentError> {
+pub(super) fn count_within(
+    table: &mut Table,
+    key: &str,
+    least: u64,
+    most: u64,
+    default: u64,
+) -> Result<u64, DocumentError> {
     match table.count(key)? {
         Some(count) if !(least..=most).contains(&count.value) => {
             Err(count.origin.error(format!("`{key}` must be from {least} to {most}, not {}", count.value)))
@@ -184,7 +225,7 @@ fn count_within(table: &mut Table, key: &str, least: u64, most: u64, default: u6
 }
 
 /// The bounds and the default are written as a user would write them, and shown so in the message.
-fn duration_within(
+pub(super) fn duration_within(
     table: &mut Table,
     key: &str,
     least: &str,

@@ -44,14 +44,7 @@ fn every_key_of_the_documented_file_is_accepted() {
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
     assert_eq!(
         config.without_effect,
-        [
-            "[serve] postgres",
-            "[store] url",
-            "[github] repository",
-            "[github] token_env",
-            "[github] api_url",
-            "[mode] actions"
-        ]
+        ["[github] repository", "[github] token_env", "[github] api_url", "[mode] actions"]
     );
     assert!(!format!("{config:?}").contains("hunter2"));
 }
@@ -191,4 +184,48 @@ fn the_reference_shows_the_defaults() {
     let shown = reference.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of TOML");
     let (shown, defaults) = (parse(shown, &[]).expect("valid"), parse("", &[]).expect("valid"));
     assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
+}
+
+const USER: &str = "[[user]]\nname = \"ann\"\n";
+
+#[test]
+fn a_user_has_a_name_something_to_see_and_a_password() {
+    let text = format!(
+        "{USER}organisation = \"org_1\"\npassword_env = \"ANN\"\n[[user]]\nname = \"ops\"\noperator = true\npassword_env = \"OPS\"\n"
+    );
+    let config = parse(&text, &[("ANN", "secret of ann"), ("OPS", "secret of ops")]).expect("valid");
+    let seen: Vec<_> = config.users.iter().map(|user| (user.name.as_str(), user.sees.clone())).collect();
+    assert_eq!(seen, [("ann", Sees::Organisation("org_1".to_owned())), ("ops", Sees::Everything)]);
+    assert_eq!(config.users[0].password.reveal(), "secret of ann");
+    assert!(!format!("{config:?}").contains("secret of"));
+}
+
+#[test]
+fn a_user_that_lacks_something_is_refused() {
+    let environment = [("ANN", "secret")];
+    for (rest, words) in [
+        ("organisation = \"a\"\n", "has no `password_env`"),
+        ("password_env = \"ANN\"\n", "has no `organisation` or `operator`"),
+        ("organisation = \"a\"\noperator = true\npassword_env = \"ANN\"\n", "exclude each other"),
+        ("organisation = \"a\"\npassword_env = \"BOB\"\n", "the variable BOB, which is not set"),
+        ("organisation = \"a\"\npassword = \"plain\"\n", "unknown key `password`"),
+    ] {
+        let said = refused(&format!("{USER}{rest}"), &environment);
+        assert!(said.contains(words) && !said.contains("plain"), "{rest}: {said}");
+    }
+    let twice = format!("{USER}operator = true\npassword_env = \"ANN\"\n");
+    assert!(refused(&format!("{twice}{twice}"), &environment).contains("no other [[user]] has"));
+}
+
+#[test]
+fn the_parts_of_a_certificate_need_each_other() {
+    let said = refused("[serve]\npostgres_key_file = \"key.pem\"\n", &[]);
+    assert!(said.contains("need each other"), "{said}");
+    assert!(parse("[serve]\npostgres_key_file = \"k\"\npostgres_certificate_file = \"c\"\n", &[]).is_ok());
+}
+
+#[test]
+fn all_sessions_have_at_least_as_much_memory_as_one() {
+    let said = refused("[query]\nmemory_total_bytes_max = 1048576\n", &[]);
+    assert!(said.contains("at least `memory_bytes_max`"), "{said}");
 }

@@ -2,7 +2,7 @@
 
 use arrow::array::{
     ArrayBuilder, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, StringViewBuilder,
-    TimestampMicrosecondBuilder,
+    TimestampMicrosecondBuilder, new_null_array,
 };
 use arrow::datatypes::DataType;
 
@@ -26,6 +26,8 @@ pub enum Column {
     Attributes(StringViewBuilder),
     Partition(Int32Builder),
     Offset(Int64Builder),
+    /// A column that nobody reads, with so many rows.
+    Unread(DataType, usize),
 }
 
 /// What a row has beside the fields of its record.
@@ -54,6 +56,7 @@ impl Column {
     /// Appends one value; `scratch` is for text with escapes.
     pub fn append(&mut self, slot: &Slot<'_>, rest: &Rest<'_>, scratch: &mut String) {
         match (self, slot) {
+            (Column::Unread(_, rows), _) => *rows += 1,
             (Column::Time(column), _) => column.append_value(rest.time),
             (Column::Attributes(column), _) => column.append_option(rest.attributes),
             (Column::Partition(column), _) => column.append_value(rest.record.partition),
@@ -80,6 +83,7 @@ impl Column {
             Column::Int64(column) | Column::Offset(column) => column.append_null(),
             Column::Float(column) => column.append_null(),
             Column::Bool(column) => column.append_null(),
+            Column::Unread(_, rows) => *rows += 1,
         }
     }
 
@@ -92,6 +96,7 @@ impl Column {
             Column::Int64(column) | Column::Offset(column) => column,
             Column::Float(column) => column,
             Column::Bool(column) => column,
+            Column::Unread(data_type, rows) => return new_null_array(data_type, std::mem::take(rows)),
         };
         builder.finish()
     }

@@ -25,10 +25,12 @@ use crate::window::aggregator::Aggregator;
 use crate::window::clock::{Heartbeat, SourceClock};
 use crate::window::open::{OpenWindows, PaneSnapshot, WindowRows};
 use crate::window::partial::{self, Message, PartialError};
+use ending::Ending;
 use progress::{PipelineProgress, share};
 use verdicts::Verdicts;
 use versions::Versions;
 
+mod ending;
 mod judge;
 mod outputs;
 mod progress;
@@ -71,6 +73,8 @@ pub struct Shard {
     wall: Micros,
     /// Rows of partials that nobody here could read.
     unreadable_rows: u64,
+    /// The input has ended.
+    ending: Option<Ending>,
 }
 
 struct PipelineShard {
@@ -106,6 +110,7 @@ impl Shard {
             verdicts: Verdicts::default(),
             wall: 0,
             unreadable_rows: 0,
+            ending: None,
         };
         shard.resume(progress)?;
         Ok(shard)
@@ -170,15 +175,19 @@ impl Shard {
             Message::Inhibition(inhibition) => self.verdicts.take(inhibition),
             Message::Definition(definition) => self.versions.hear(definition),
             Message::Partial { pipeline, version, bytes } => match self.decode(&pipeline, &version, &bytes)? {
-                Some((place, partial)) => {
-                    let late = self.merge(place, offset, &partial)?;
-                    let progress = &mut self.pipelines[place].progress;
-                    progress.late_rows += late;
-                    progress.seen_at = self.wall;
-                }
+                Some((place, partial)) => self.take_partial(place, offset, &partial)?,
                 None => self.give_up(&pipeline, &bytes),
             },
         }
+        Ok(())
+    }
+
+    /// Takes the partial states of the pipeline at `place` in, which were never written down.
+    pub fn take_partial(&mut self, place: usize, offset: i64, partial: &RecordBatch) -> Result<(), ShardError> {
+        let late = self.merge(place, offset, partial)?;
+        let progress = &mut self.pipelines[place].progress;
+        progress.late_rows += late;
+        progress.seen_at = self.wall;
         Ok(())
     }
 
@@ -193,6 +202,7 @@ impl Shard {
         for clock in self.clocks.values_mut() {
             clock.advance(self.idle_after);
         }
+        self.note_finished();
         out.learnt.append(&mut self.versions.take_news());
         let set = Arc::clone(&self.set);
         let mut is_full = false;
@@ -324,8 +334,9 @@ impl Shard {
     /// How far the windows of a pipeline may close: as far as its source has come, but not past what the pipelines
     /// that silence it have judged.
     fn watermark(&self, compiled: &Compiled) -> Option<Micros> {
-        let mut watermark = self.clock_of(&compiled.pipeline.source)?.reached()?;
-        for place in &compiled.waits_for {
+        let last = self.last_watermark(compiled);
+        let mut watermark = last.or_else(|| self.clock_of(&compiled.pipeline.source)?.reached())?;
+        for place in compiled.waits_for.iter().filter(|place| !self.is_finished(**place)) {
             let first = &self.set.pipelines()[*place];
             let panes = first.plan.panes;
             let judged = self.clocks.get(&windows_source(&first.pipeline.name))?.reached()?;

@@ -1,4 +1,4 @@
-//! The Arrow schemas of `logs` and `metrics`: the only place where a column's name and type are spelled.
+//! The tables of the store and their Arrow schemas: the only place where a column's name and type are spelled.
 
 use std::sync::{Arc, LazyLock};
 
@@ -49,8 +49,97 @@ static METRICS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
-/// The columns that no producer sets, and that are therefore never null: event time and where the record stands in Kafka.
-const REQUIRED: [&str; 3] = ["timestamp", "kafka_partition", "kafka_offset"];
+static WINDOWS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    table(&[
+        ("window_start", timestamp_type()),
+        ("organisation_id", DataType::Utf8View),
+        ("module", DataType::Utf8View),
+        ("pipeline", DataType::Utf8View),
+        ("window_end", timestamp_type()),
+        ("complete", DataType::Boolean),
+        ("row", DataType::Utf8View),
+        ("kafka_partition", DataType::Int32),
+        ("kafka_offset", DataType::Int64),
+    ])
+});
+
+static DETECTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    table(&[
+        ("time", timestamp_type()),
+        ("organisation_id", DataType::Utf8View),
+        ("module", DataType::Utf8View),
+        ("change", DataType::Utf8View),
+        ("detection_id", DataType::Utf8View),
+        ("incident_id", DataType::Utf8View),
+        ("pipeline", DataType::Utf8View),
+        ("rule", DataType::Utf8View),
+        ("technique", DataType::Utf8View),
+        ("series", DataType::Utf8View),
+        ("window_start", timestamp_type()),
+        ("window_end", timestamp_type()),
+        ("complete", DataType::Boolean),
+        ("measure", DataType::Utf8View),
+        ("value", DataType::Float64),
+        ("samples", DataType::Int64),
+        ("threshold", DataType::Float64),
+        ("baseline", DataType::Utf8View),
+        ("score", DataType::Float64),
+        ("severity", DataType::Utf8View),
+        ("scope", DataType::Utf8View),
+        ("remedy", DataType::Utf8View),
+        ("evidence_sql", DataType::Utf8View),
+        ("event_id", DataType::Utf8View),
+        ("kafka_partition", DataType::Int32),
+        ("kafka_offset", DataType::Int64),
+    ])
+});
+
+/// The columns that are never null: those that order a table, and where the record stands in Kafka.
+const REQUIRED: [&str; 5] = ["timestamp", "time", "window_start", "kafka_partition", "kafka_offset"];
+
+/// A table of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StoreTable {
+    Logs,
+    Metrics,
+    Windows,
+    Detections,
+}
+
+impl StoreTable {
+    /// Every table.
+    pub const ALL: [StoreTable; 4] =
+        [StoreTable::Logs, StoreTable::Metrics, StoreTable::Windows, StoreTable::Detections];
+
+    /// Its name in SQL, and of its folder in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreTable::Logs => "logs",
+            StoreTable::Metrics => "metrics",
+            StoreTable::Windows => "windows",
+            StoreTable::Detections => "detections",
+        }
+    }
+
+    /// The columns that every installation has; [`windows_with`] adds the measures to `windows`.
+    pub fn schema(self) -> SchemaRef {
+        match self {
+            StoreTable::Logs => logs(),
+            StoreTable::Metrics => metrics(),
+            StoreTable::Windows => windows(),
+            StoreTable::Detections => detections(),
+        }
+    }
+
+    /// The column of event time: by it rows are kept, found and thrown away.
+    pub fn time_column(self) -> &'static str {
+        match self {
+            StoreTable::Logs | StoreTable::Metrics => "timestamp",
+            StoreTable::Windows => "window_start",
+            StoreTable::Detections => "time",
+        }
+    }
+}
 
 fn table(columns: &[(&str, DataType)]) -> SchemaRef {
     let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), !REQUIRED.contains(name));
@@ -65,4 +154,24 @@ pub fn logs() -> SchemaRef {
 /// The columns of the table `metrics`.
 pub fn metrics() -> SchemaRef {
     Arc::clone(&METRICS)
+}
+
+/// The columns of the table `windows` that do not depend on pipelines. `row` is the text of the closed window's JSON, as
+/// it stands on `maturion.windows`.
+pub fn windows() -> SchemaRef {
+    Arc::clone(&WINDOWS)
+}
+
+/// The columns of the table `windows` of an installation: the fixed ones, then one number for each measure. A window has
+/// null in the measures of other pipelines. A measure with the name of a fixed column stands in `row` only.
+pub fn windows_with(measures: &[String]) -> SchemaRef {
+    let is_new = |name: &&String| WINDOWS.column_with_name(name).is_none();
+    let added = measures.iter().filter(is_new).map(|name| Arc::new(Field::new(name, DataType::Float64, true)));
+    Arc::new(Schema::new(WINDOWS.fields().iter().cloned().chain(added).collect::<Vec<_>>()))
+}
+
+/// The columns of the table `detections`: one row for each message of the remediation topic. `change` is opened, updated
+/// or resolved; `series`, `baseline` and `remedy` are texts of JSON objects, or null.
+pub fn detections() -> SchemaRef {
+    Arc::clone(&DETECTIONS)
 }

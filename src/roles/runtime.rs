@@ -6,10 +6,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::observe::{self, Observing};
-use super::{Clock, RolesError, RunningRoles, SystemClock, detect, intake};
+use super::store::{StoreLimits, StoreWorker};
+use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::config::{Brokers, Config};
 use crate::decode::DecodeLimits;
-use crate::evaluate::{CompileError, PipelineSet};
+use crate::evaluate::{CompileError, PipelineSet, tables};
 use crate::events;
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use crate::log::kafka::{KafkaLog, KafkaSettings};
@@ -17,9 +18,10 @@ use crate::log::topics::{Partitions, Topics};
 use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
 use crate::pipelines::{self, PipelineError};
-use crate::serve::guard::Token;
+use crate::query::TableSource;
 use crate::serve::status::{RoleState, StatusBoard};
-use crate::serve::{self, ServeHandle};
+use crate::store::scan::table_source;
+use crate::store::{Location, Store, StoreError};
 
 /// Panes that are open for longer than this are written down, so that a restart reads about two of these again at most.
 /// Shorter writes more, longer reads more.
@@ -40,6 +42,8 @@ pub enum OpenError {
     Log(#[from] LogError),
     #[error("{}", .0.join("; "))]
     Topics(Vec<String>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl OpenError {
@@ -48,6 +52,7 @@ impl OpenError {
         match self {
             OpenError::Pipelines(_) | OpenError::Compile(_) => true,
             OpenError::Log(error) => matches!(error, LogError::Setting(_)),
+            OpenError::Store(error) => matches!(error, StoreError::Location { .. }),
             OpenError::Topics(_) => false,
         }
     }
@@ -95,6 +100,11 @@ pub fn connect(config: &Config) -> Result<Arc<dyn Log>, LogError> {
     })
 }
 
+/// Opens the configured store, with a column for each measure of these pipelines.
+pub fn open_store(config: &Config, set: &PipelineSet) -> Result<Arc<Store>, StoreError> {
+    Store::open(&Location::parse(&config.store.url, &config.store.folder)?, &tables::measures(set))
+}
+
 /// As many partitions of every kind as the configuration says.
 pub fn partitions(config: &Config) -> Partitions {
     Partitions { inputs: config.kafka.partitions, series: config.kafka.partitions }
@@ -134,25 +144,46 @@ impl Runtime {
         })
     }
 
-    /// Opens the HTTP door.
-    pub fn serve(&self, config: &Config) -> Result<ServeHandle, RolesError> {
-        let settings = serve::Settings {
-            address: config.serve.http,
-            allow_remote: config.serve.allow_remote,
-            token: config.serve.token.as_ref().and_then(|token| Token::new(token.reveal())),
-            body_bytes_max: config.serve.body_bytes_max,
-            logs_topic: self.topics.logs(),
-            metrics_topic: self.topics.metrics(),
-        };
-        let appender = self.log.appender()?;
-        let door = serve::start(settings, appender, Arc::clone(&self.board))?;
+    /// Opens the doors. Without `source` there are no tables to ask about here: SQL over HTTP is refused, and the
+    /// PostgreSQL door stays closed.
+    pub fn serve(&self, config: &Config, source: Option<TableSource>) -> Result<Doors, RolesError> {
+        let doors = Doors::open(self, config, source)?;
         self.board.role("serve", RoleState::Running);
-        Ok(door)
+        Ok(doors)
     }
 
     /// Starts to observe the other processes, and this one as `[watch]` says. `works` if it has a stage to tell of.
     pub fn observe(&self, config: &Config, works: bool) -> Result<Observing, RolesError> {
         observe::start(self, works, config.watch.interval)
+    }
+
+    /// The tables of sessions over an open store.
+    pub fn tables(&self, store: &Arc<Store>) -> TableSource {
+        let clock = Arc::clone(&self.clock);
+        table_source(Arc::clone(store), move || clock.wall())
+    }
+
+    /// What `[store]` says of commits and memory.
+    pub fn store_limits(&self, config: &Config) -> StoreLimits {
+        StoreLimits {
+            commit_interval: config.store.commit_interval,
+            chunk_bytes_max: config.store.chunk_bytes_max,
+            hot_bytes_max: config.store.memory_bytes_max,
+            log_id: match config.kafka.brokers {
+                // It begins at offset 0 each time, and what the store has of another time is not in it.
+                Brokers::Embedded => format!("embedded-{}:", self.clock.wall()),
+                Brokers::Kafka(_) => String::new(),
+            },
+            accept_gap: config.store.accept_gap,
+        }
+    }
+
+    /// Starts the worker that fills an open store.
+    pub fn fill(&self, store: &Arc<Store>, limits: StoreLimits, running: &mut RunningRoles) -> Result<(), RolesError> {
+        let (runtime, store) = (self.clone(), Arc::clone(store));
+        running.spawn("store", &self.board, move |stop| {
+            Ok(StoreWorker::new(runtime.clone(), Arc::clone(&store), limits.clone())?.run(stop)?)
+        })
     }
 
     /// Starts one worker of each stage that is asked for.

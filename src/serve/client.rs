@@ -44,7 +44,7 @@ pub fn fetch(address: SocketAddr, token: Option<&str>) -> Result<Status, FetchEr
 }
 
 /// Whoever listens on every address is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
@@ -53,7 +53,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// The sentence in a refusal of ours, or whatever another server said.
-fn reason(body: String) -> String {
+pub(super) fn reason(body: String) -> String {
     #[derive(Deserialize)]
     struct Refused {
         error: String,

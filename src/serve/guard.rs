@@ -65,6 +65,18 @@ impl Guard {
         }
     }
 
+    /// Refuses whoever may not see everything. Without a token only the own machine is trusted: a proxy that lets
+    /// producers write does not say that they may read.
+    pub(super) fn admit_operator(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.token.is_none() && !self.local_only {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "questions from other machines need a password or a token: configure serve.token_env or a [[user]]",
+            ));
+        }
+        self.admit_bearer(headers)
+    }
+
     /// Refuses requests without the configured token.
     pub(super) fn admit_bearer(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(token) = &self.token else { return Ok(()) };
@@ -154,6 +166,14 @@ mod tests {
         assert!(!with("Bearer secret2") && !with("Bearer ") && !with("Basic secret") && !with("secret"));
         assert!(guard.admit_bearer(&headers(&[])).is_err());
         assert!(local().admit_bearer(&headers(&[])).is_ok());
+    }
+
+    #[test]
+    fn without_a_token_only_the_own_machine_may_see_everything() {
+        assert!(local().admit_operator(&headers(&[])).is_ok());
+        let remote = Guard::new(([10, 0, 0, 1], 80).into(), None);
+        assert!(remote.admit_operator(&headers(&[])).is_err());
+        assert!(remote.admit_bearer(&headers(&[])).is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use super::Settings;
 use super::guard::Guard;
 use super::ingest::{self, Ingestion};
+use super::sql::{self, Answering};
 use super::status::{Health, Status, StatusBoard};
 use crate::events;
 use crate::log::Appender;
@@ -26,9 +27,10 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// What all requests share.
 pub struct Door {
-    guard: Guard,
+    pub guard: Guard,
     board: Arc<StatusBoard>,
     pub ingestion: Ingestion,
+    pub answering: Answering,
 }
 
 /// A request that is not served, and why.
@@ -61,7 +63,9 @@ impl IntoResponse for Refusal {
 /// All paths, behind the guard.
 pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appender>, board: Arc<StatusBoard>) -> Router {
     let guard = Guard::new(address, settings.token.clone());
-    let door = Arc::new(Door { guard, board, ingestion: Ingestion::new(&settings, appender) });
+    let ingestion = Ingestion::new(&settings, appender);
+    let answering = Answering { engine: settings.engine.clone(), users: Arc::clone(&settings.users) };
+    let door = Arc::new(Door { guard, board, ingestion, answering });
     let behind_token = Router::new()
         .route("/ingest/json", post(ingest::handle).layer(DefaultBodyLimit::max(settings.body_bytes_max)))
         .route("/status", get(status))
@@ -70,6 +74,7 @@ pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appende
     Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .route("/api/v1/query", post(sql::handle).layer(DefaultBodyLimit::max(sql::BODY_BYTES_MAX)))
         .merge(behind_token)
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path") })
         .layer(from_fn_with_state(Arc::clone(&door), ask_for_origin))

@@ -84,6 +84,8 @@ pub struct Metrics {
     transaction_duration: Histograms,
     detections: Counters,
     restore_duration: Histogram,
+    stored_rows: Counters,
+    store_commit_duration: Histograms,
     worker_restarts: Counters,
     role_state: Gauges,
     lag: Gauges,
@@ -114,6 +116,8 @@ impl Default for Metrics {
             transaction_duration: Family::new_with_constructor(transactions),
             detections: registered(&mut registry, "detections", "Messages about detections"),
             restore_duration: Histogram::new(RESTORE_BUCKETS),
+            stored_rows: registered(&mut registry, "stored_rows", "Rows committed to the store"),
+            store_commit_duration: Family::new_with_constructor(transactions),
             worker_restarts: registered(&mut registry, "worker_restarts", "Workers started again after an error"),
             role_state: registered(&mut registry, "role_state", "1 for the state that the role is in"),
             lag: registered(&mut registry, "lag_records", "Records that are still to be read"),
@@ -128,6 +132,11 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("transaction_duration_seconds", "Time to commit", metrics.transaction_duration.clone());
+        registry.register(
+            "store_commit_duration_seconds",
+            "Time to write and commit",
+            metrics.store_commit_duration.clone(),
+        );
         registry.register("restore_duration_seconds", "Time to restore state", metrics.restore_duration.clone());
         registry.register("process_resident_memory_bytes", "Memory in use", metrics.memory.clone());
         registry.register("process_cpu_seconds", "Processor time used", metrics.cpu.clone());
@@ -175,6 +184,12 @@ impl Metrics {
     /// Detect has its state back, after so long.
     pub fn restored(&self, took: Duration) {
         self.restore_duration.observe(took.as_secs_f64());
+    }
+
+    /// Rows of a table are in Delta, after so long.
+    pub fn stored(&self, table: &'static str, rows: u64, took: Duration) {
+        self.stored_rows.get_or_create(&labels([("table", table)])).inc_by(rows);
+        self.store_commit_duration.get_or_create(&labels([("table", table)])).observe(took.as_secs_f64());
     }
 
     /// A worker was started again after an error.

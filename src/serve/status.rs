@@ -108,6 +108,7 @@ pub struct RoleStatus {
 pub enum Stage {
     Intake,
     Detect,
+    Store,
 }
 
 impl fmt::Display for Stage {
@@ -115,6 +116,7 @@ impl fmt::Display for Stage {
         formatter.pad(match self {
             Stage::Intake => "intake",
             Stage::Detect => "detect",
+            Stage::Store => "store",
         })
     }
 }

@@ -220,6 +220,11 @@ impl WindowPlan {
         Arc::clone(&self.output)
     }
 
+    /// The columns of the source that the statement uses, as places in its schema.
+    pub fn reads(&self) -> &[usize] {
+        &self.scan
+    }
+
     /// The columns of a partial: pane, keys in the order of `series`, the aggregates' states, rows.
     pub fn partial_schema(&self) -> SchemaRef {
         Arc::clone(&self.partial)

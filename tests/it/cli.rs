@@ -55,7 +55,7 @@ fn check_says_what_it_checked() {
 #[test]
 fn the_shipped_pipelines_pass_the_check_from_any_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let expected = (0, "12 pipelines (the shipped ones), 17 rules: ok\n".to_owned(), String::new());
+    let expected = (0, "12 pipelines (the shipped ones), 17 rules, 8 tests: ok\n".to_owned(), String::new());
     assert_eq!(run(&mut command(folder.path(), &["check"])), expected);
 }
 
@@ -128,8 +128,7 @@ fn a_column_that_does_not_exist_is_refused() {
 #[test]
 fn an_unknown_role_is_refused() {
     let folder = folder("");
-    let sentence =
-        "invalid value 'audit' for '--roles <ROLE,…>', [possible values: intake, detect, serve]; see `maturion --help`";
+    let sentence = "invalid value 'audit' for '--roles <ROLE,…>', [possible values: intake, detect, store, serve]; see `maturion --help`";
     refuses(&folder, &["run", "--roles", "intake,audit"], 2, sentence);
 }
 

@@ -1,7 +1,7 @@
 //! Others' clients: what Kafka's console tools and Python write is read here, and what is written here they read.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use maturion::log::{Outgoing, Session};
 use crate::flow::{Flow, pipeline};
 use crate::kafka;
 use crate::kafka_or_skip;
+use crate::python;
 use crate::subject::{Subject, connect};
 
 const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
@@ -47,7 +48,7 @@ fn kafkas_console_tools_and_maturion_read_each_other() {
 #[test]
 fn python_and_maturion_read_each_other_in_every_compression() {
     let node = kafka_or_skip!();
-    let client = match python_client() {
+    let client = match python::packages(PYTHON_CLIENT, &[PYTHON_CLIENT]) {
         Ok(client) => client,
         Err(reason) => return kafka::skip(&reason),
     };
@@ -127,25 +128,4 @@ fn run(mut command: Command, input: &str) -> Output {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
-}
-
-/// A folder with Python's client, fetched once; complete or absent, whoever fetches at the same time.
-fn python_client() -> Result<PathBuf, String> {
-    let home = std::env::var("HOME").map_err(|_| "HOME is not set".to_owned())?;
-    let cache = PathBuf::from(home).join(".cache/maturion");
-    let folder = cache.join(format!("python-{PYTHON_CLIENT}"));
-    if !folder.exists() {
-        std::fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
-        let fetching = tempfile::tempdir_in(&cache).map_err(|error| error.to_string())?;
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(fetching.path()).arg(PYTHON_CLIENT);
-        let fetched = pip.output().map_err(|error| format!("python3 cannot be run: {error}"))?;
-        if !fetched.status.success() {
-            return Err(format!("pip cannot fetch {PYTHON_CLIENT}: {}", String::from_utf8_lossy(&fetched.stderr)));
-        }
-        // Losing the race against another process is as good as winning it.
-        let renamed = std::fs::rename(fetching.path(), &folder);
-        renamed.or_else(|error| if folder.exists() { Ok(()) } else { Err(error.to_string()) })?;
-    }
-    Ok(folder)
 }

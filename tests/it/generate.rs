@@ -84,6 +84,8 @@ fn a_running_instance_takes_records_over_http() {
         body_bytes_max: 4 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        engine: None,
+        users: Arc::default(),
     };
     let appender = Arc::clone(&recorder) as Arc<dyn Appender>;
     let door = serve::start(settings, appender, Arc::new(StatusBoard::new("a test's log"))).unwrap();

@@ -31,7 +31,7 @@ const LATENESS: Duration = Duration::from_secs(10);
 const PARTITIONS: i32 = 3;
 
 /// One statement per shape: keys, filters, expressions, HAVING, no keys, overlapping windows.
-const STATEMENTS: [(&str, &[&str], &str); 5] = [
+pub const STATEMENTS: [(&str, &[&str], &str); 5] = [
     (
         "by_tenant",
         &["organisation_id", "module"],

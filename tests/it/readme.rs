@@ -16,7 +16,7 @@ use crate::kafka::unique_prefix;
 use crate::kafka_or_skip;
 
 /// The README's commands in their order, and who runs each: a step of `.ci/run`, or a test of this file.
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 10] = [
     ("cargo run --release -- demo", ".ci/run"),
     ("cargo test --release", ".ci/run"),
     ("export MATURION__KAFKA__BROKERS=", "its_commands_work_on_kafka"),
@@ -25,6 +25,7 @@ const COMMANDS: [(&str, &str); 9] = [
     ("cargo run --release -- run", "its_commands_work_on_kafka"),
     ("cargo run --release -- status", "its_commands_work_on_kafka"),
     ("curl ", "its_record_is_accepted"),
+    ("cargo run --release -- sql ", "its_commands_work_on_kafka"),
     ("cargo run --release -- generate --replay ", "its_commands_work_on_kafka"),
 ];
 
@@ -69,10 +70,17 @@ fn every_command_is_run_somewhere() {
 fn maturion_commands() -> Vec<Vec<String>> {
     let commands =
         commands().into_iter().zip(COMMANDS).filter(|(_, (_, runner))| *runner == "its_commands_work_on_kafka");
-    let arguments = commands.filter_map(|(command, _)| {
-        Some(command.strip_prefix("cargo run --release -- ")?.split_whitespace().map(str::to_owned).collect())
-    });
+    let arguments = commands.filter_map(|(command, _)| Some(words(command.strip_prefix("cargo run --release -- ")?)));
     arguments.collect()
+}
+
+/// A command's words; what stands in double quotes is one.
+fn words(command: &str) -> Vec<String> {
+    let part = |(nth, part): (usize, &str)| match nth % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    };
+    command.split('"').enumerate().flat_map(part).collect()
 }
 
 /// An instance that ends with the test, however it ends.
@@ -90,11 +98,13 @@ impl Drop for Running {
 fn its_commands_work_on_kafka() {
     let kafka = kafka_or_skip!();
     let (prefix, port) = (unique_prefix(), free_port());
+    let tables = tempfile::tempdir().unwrap();
     let maturion = |arguments: &[String]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maturion"));
         command.args(arguments).current_dir(project(""));
         command.env("MATURION__KAFKA__BROKERS", &kafka.brokers).env("MATURION__KAFKA__TOPIC_PREFIX", &prefix);
         command.env("MATURION__SERVE__HTTP", format!("127.0.0.1:{port}"));
+        command.env("MATURION__STORE__URL", format!("file:{}", tables.path().display()));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
@@ -190,6 +200,8 @@ fn its_record_is_accepted() {
         body_bytes_max: 1 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        engine: None,
+        users: Arc::default(),
     };
     let door = serve::start(settings, kept.clone(), Arc::new(StatusBoard::new(""))).unwrap();
     let command = commands().into_iter().find(|command| command.starts_with("curl ")).unwrap();

@@ -51,6 +51,7 @@ fn board() -> StatusBoard {
         ..PipelineReport::default()
     };
     board.detect("maturion.partials", 0, progress, &[report]);
+    board.metrics().stored("logs", 1, Duration::from_secs(1));
     let work = Work {
         read: [("telemetry.logs".to_owned(), 7)].into(),
         decoded: [("telemetry.logs".to_owned(), 5)].into(),

@@ -53,6 +53,8 @@ fn settings() -> Settings {
         body_bytes_max: BODY_BYTES_MAX,
         logs_topic: "t.telemetry.logs".to_owned(),
         metrics_topic: "t.telemetry.metrics".to_owned(),
+        engine: None,
+        users: Arc::default(),
     }
 }
 

@@ -110,6 +110,12 @@ impl StatusBoard {
         self.entries().partitions.insert((Stage::Intake, topic.to_owned(), partition), said);
     }
 
+    /// The store's place in an input partition, after a look at the log.
+    pub fn store(&self, topic: &str, partition: i32, progress: Progress) {
+        let said = Said { progress, oldest_open: None, at: Instant::now() };
+        self.entries().partitions.insert((Stage::Store, topic.to_owned(), partition), said);
+    }
+
     /// Detect's place in a partition of `topic` (the partials), and each pipeline's totals there.
     pub fn detect(&self, topic: &str, partition: i32, progress: Progress, pipelines: &[PipelineReport<'_>]) {
         let oldest_open = pipelines.iter().filter_map(|report| report.oldest_open).min();

@@ -1,0 +1,103 @@
+//! Tables in memory of two organisations and of nobody, and the sessions' view of them.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::json::ReaderBuilder;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use maturion::model::principal::Principal;
+use maturion::model::schema::StoreTable;
+use maturion::query::{TableSource, Tables};
+use serde_json::{Value, json};
+
+use super::{ONE, TWO};
+
+/// Noon of 1 June 2026.
+pub const NOON: i64 = 1_780_315_200;
+
+/// RFC 3339, so many seconds after noon.
+pub fn after_noon(seconds: i64) -> String {
+    maturion::model::detection::format_time((NOON + seconds) * 1_000_000)
+}
+
+/// An incident of an organisation, ten minutes long, from noon on.
+pub fn incident(organisation: &str) -> String {
+    format!("incident-of-{organisation}")
+}
+
+pub fn batch(schema: &SchemaRef, rows: &[Value]) -> RecordBatch {
+    let mut decoder =
+        ReaderBuilder::new(Arc::clone(schema)).with_batch_size(rows.len().max(1)).build_decoder().unwrap();
+    decoder.serialize(rows).unwrap();
+    decoder.flush().unwrap().unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema)))
+}
+
+pub fn memory(table: StoreTable, rows: &[Value]) -> Arc<dyn TableProvider> {
+    let schema = table.schema();
+    let batch = batch(&schema, rows);
+    Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())
+}
+
+/// What each organisation has of every table: its name is a part of every text, so that a foreign row cannot hide.
+fn rows(table: StoreTable, organisation: Option<&str>) -> Vec<Value> {
+    let own = organisation.unwrap_or("nobody-platform");
+    (0..40).map(|number| row(table, organisation, own, number)).collect()
+}
+
+fn row(table: StoreTable, organisation: Option<&str>, own: &str, number: i64) -> Value {
+    let time = after_noon(number * 60 - 1_200);
+    let module = format!("module-{}-of-{own}", number % 3);
+    let place =
+        json!({ "organisation_id": organisation, "module": module, "kafka_partition": 0, "kafka_offset": number });
+    let rest = match table {
+        StoreTable::Logs => json!({
+            "timestamp": time, "source": format!("edge-of-{own}"), "level": if number % 5 == 0 { "ERROR" } else { "INFO" },
+            "event": "http_request", "message": format!("message {number} of {own}"), "status_code": 200 + (number % 4) * 100,
+            "duration_ms": number as f64 * 1.5, "route": format!("/{own}/{}", number % 7), "method": "GET",
+            "user_id": format!("user-{}-of-{own}", number % 4), "trace_id": format!("trace-{number}-of-{own}"),
+            "attributes": json!({"shop": {"name": format!("shop-of-{own}"), "items": [1, 2, number]}}).to_string(),
+        }),
+        StoreTable::Metrics => json!({
+            "timestamp": time, "name": format!("cpu-of-{own}"), "value": number as f64, "unit": format!("unit-of-{own}"),
+            "attributes": json!({"host": format!("host-of-{own}")}).to_string(),
+        }),
+        StoreTable::Windows => json!({
+            "window_start": time, "window_end": after_noon(number * 60 - 1_140), "pipeline": format!("pipeline-of-{own}"),
+            "complete": true, "row": json!({"module": module, "requests": number}).to_string(),
+        }),
+        StoreTable::Detections => detection(organisation, own, &module, number),
+    };
+    let mut all = place.as_object().unwrap().clone();
+    all.extend(rest.as_object().unwrap().clone());
+    Value::Object(all)
+}
+
+fn detection(organisation: Option<&str>, own: &str, module: &str, number: i64) -> Value {
+    let change = ["opened", "updated", "resolved"][(number % 3) as usize];
+    let at = if change == "resolved" { 600 } else { 0 };
+    json!({
+        "time": after_noon(at + 60), "window_start": after_noon(at), "window_end": after_noon(at + 60), "change": change,
+        "detection_id": format!("detection-{number}-of-{own}"), "incident_id": incident(own), "rule": format!("rule-of-{own}"),
+        "pipeline": format!("pipeline-of-{own}"), "technique": "threshold", "measure": "error_rate", "value": 0.5,
+        "severity": "high", "scope": "trivial", "module": module, "complete": true,
+        "series": json!({"organisation_id": organisation}).to_string(),
+        "evidence_sql": format!("SELECT '{own}'"), "event_id": format!("event-{number}-of-{own}"),
+    })
+}
+
+/// The sessions see what is theirs, as those of a store would: by what their tables are made of.
+pub fn source() -> TableSource {
+    Arc::new(|principal| {
+        let owners: Vec<Option<&str>> = match principal {
+            Principal::Operator => vec![Some(ONE), Some(TWO), None],
+            Principal::Organisation(own) => [ONE, TWO].into_iter().filter(|name| name == own).map(Some).collect(),
+        };
+        let provider = |table: StoreTable| {
+            let rows: Vec<Value> = owners.iter().flat_map(|owner| rows(table, *owner)).collect();
+            (table.name(), memory(table, &rows))
+        };
+        Tables { providers: StoreTable::ALL.map(provider).to_vec(), renew: Arc::new(|| {}) }
+    })
+}
