@@ -150,9 +150,12 @@ impl Store {
         self.tables[table as usize].state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far an input is in a table; `None` if it was never committed.
+    /// How far an input is in a table; `None` if it was never committed. What is committed up to there is readable from
+    /// now on, whoever wrote it.
     pub fn offset(&self, table: StoreTable, input: &Input) -> Result<Option<i64>, StoreError> {
-        self.runtime.block_on(self.delta(table).offset(input))
+        let offset = self.runtime.block_on(self.delta(table).offset(input))?;
+        self.refresh(table)?;
+        Ok(offset)
     }
 
     /// Writes a sealed chunk, and lets it leave memory in the same step in which it is in Delta. An error leaves it in

@@ -161,6 +161,9 @@ impl Delta {
                     if versions.table.version() == known {
                         return Err(error);
                     }
+                    if versions.has(&change).await? {
+                        return versions.committed(self.table);
+                    }
                 }
             }
         }
@@ -206,6 +209,16 @@ impl Versions {
             self.offsets.insert(Arc::clone(input), offset);
         }
         Ok(found)
+    }
+
+    /// True if the offsets of a change are committed: its answer was lost, and it was not.
+    async fn has(&mut self, change: &Change) -> Result<bool, StoreError> {
+        for (input, _, end) in &change.offsets {
+            if self.look_up(input).await? != Some(*end) {
+                return Ok(false);
+            }
+        }
+        Ok(!change.offsets.is_empty())
     }
 
     async fn check(&mut self, change: &Change, table: StoreTable) -> Result<(), StoreError> {
