@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data. `model` never does I/O, never reads a clock and uses no other module.
 
+pub mod action;
 pub mod detection;
 pub mod pipeline;
 pub mod principal;
