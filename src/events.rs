@@ -87,6 +87,11 @@ events! {
     /// Costs disk, nothing else; tried again with the next snapshot.
     warn partials_kept(reason: &str) "partials that are no longer needed could not be deleted";
 
+    /// A message of the remediation topic or a command is not believed, and nothing follows from it.
+    warn claim_refused(reason: &str) "a message was not heard";
+    /// A decision waits for the present value, which is asked for again.
+    warn reading_failed(incident: &str, reason: &str) "the present value of what would be changed cannot be read";
+
     /// What other processes do is not known for a while; tried again.
     warn observer_failed(reason: &str) "what other processes do cannot be followed";
     /// What another process wrote about itself is of a version that this one cannot read.

@@ -50,6 +50,7 @@ pub mod evaluate;
 pub mod events;
 pub mod explain;
 pub mod generate;
+pub mod incident;
 pub mod log;
 pub mod model;
 pub mod pipelines;

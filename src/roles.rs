@@ -32,10 +32,12 @@ use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
 pub mod clock;
+mod committed;
 pub mod detect;
 mod doors;
 pub mod intake;
 pub mod observe;
+pub mod remediate;
 pub mod runtime;
 pub mod store;
 pub mod supervision;

@@ -2,11 +2,12 @@
 //!
 //! Identities are functions of pipeline, rule, series and onset, never of values: the same data always gives the same ids.
 
-use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::pipeline::{Micros, Scope, Severity};
 use super::series::{Label, Series, stable_id};
+pub use super::time::format_time;
+use super::time::rfc3339;
 
 /// The three things that can be said about a detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,9 +64,9 @@ pub struct Detection {
     pub module: Option<String>,
     #[serde(serialize_with = "series_as_object")]
     pub series: Series,
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339::serialize")]
     pub window_start: Micros,
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339::serialize")]
     pub window_end: Micros,
     /// False while the window is still open (`continuous` rules).
     pub complete: bool,
@@ -113,17 +114,6 @@ pub fn incident_id(pipeline: &str, rule: &str, series: &Series, onset: Micros) -
     stable_id(&[b"incident", pipeline.as_bytes(), rule.as_bytes(), &series.key(), &onset.to_be_bytes()])
 }
 
-/// RFC 3339 in UTC, with as many digits of a second as needed.
-pub fn format_time(time: Micros) -> String {
-    match DateTime::from_timestamp_micros(time) {
-        Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        None => time.to_string(),
-    }
-}
-
-fn rfc3339<S: Serializer>(time: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format_time(*time))
-}
 
 fn series_as_object<S: Serializer>(series: &Series, serializer: S) -> Result<S::Ok, S::Error> {
     series.to_json().serialize(serializer)

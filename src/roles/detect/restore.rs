@@ -8,29 +8,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Detect, DetectRoleError, Outputs, OwnedShard};
+use super::{Detect, DetectRoleError, Outputs, OwnedShard, ROLE};
 use crate::evaluate::shard::{Shard, ShardProgress};
 use crate::events;
-use crate::log::{LogError, Outgoing, Partition, Position, Record, Session};
+use crate::log::{LogError, Outgoing, Partition, Position, Session};
 use crate::model::pipeline::{Definition, Micros};
 use crate::model::series::Series;
 use crate::roles::Runtime;
+use crate::roles::committed::{Entry, latest, read_range};
 use crate::roles::runtime::micros;
 use crate::serve::status::RoleState;
 use crate::window::open::PaneSnapshot;
 use crate::window::partial;
 use crate::window::plan::WindowPlan;
 
-/// How long one look at a state topic waits for records.
-const READ_WAIT: Duration = Duration::from_millis(200);
-/// How long reading state back may stand still before it is begun anew: longer than a broker's restart.
-const STALLED_MAX: Duration = Duration::from_secs(60);
-/// Records of state read by one look.
-const READ_RECORDS_MAX: usize = 4_096;
 /// The form of [`Progress`]. A change that older progress cannot be read as takes the next number.
 const PROGRESS_FORMAT: u32 = 2;
 /// The header of a pane's piece that tells which partials the pane contains.
@@ -86,10 +80,10 @@ impl Detect {
     ) -> Result<Vec<Position>, DetectRoleError> {
         let (began, board) = (self.runtime.clock.elapsed(), Arc::clone(&self.runtime.board));
         if partitions.is_empty() {
-            board.role(super::ROLE, RoleState::Running);
+            board.role(ROLE, RoleState::Running);
             return Ok(Vec::new());
         }
-        board.role(super::ROLE, RoleState::Restoring);
+        board.role(ROLE, RoleState::Restoring);
         let committed = session.committed(partitions)?;
         let mut positions = Vec::with_capacity(partitions.len());
         for (partition, committed) in partitions.iter().zip(committed) {
@@ -109,7 +103,7 @@ impl Detect {
         let took = self.since(began);
         board.metrics().restored(took);
         events::state_restored(partitions.len() as u64, took.as_millis() as u64);
-        board.role(super::ROLE, RoleState::Running);
+        board.role(ROLE, RoleState::Running);
         Ok(positions)
     }
 }
@@ -162,7 +156,7 @@ fn restore_shard(
 
 fn read_progress(runtime: &Runtime, number: i32) -> Result<Written, DetectRoleError> {
     let mut written = Written { progress: None, definitions: Vec::new() };
-    for (key, entry) in latest(runtime, &runtime.topics.progress(), number)? {
+    for (key, entry) in latest(runtime, ROLE, &runtime.topics.progress(), number)? {
         if key == number.to_string().as_bytes() {
             written.progress = Some(decode_progress(number, &entry.value)?);
         } else if let Ok((DEFINITION, _, _)) = serde_json::from_slice::<(&str, &str, &str)>(&key) {
@@ -197,7 +191,7 @@ fn replay(
     shard: &mut Shard,
 ) -> Result<(), DetectRoleError> {
     let mut failure = None;
-    read_range(runtime, partition, from, to, &mut |record| {
+    read_range(runtime, ROLE, partition, from, to, &mut |record| {
         let Some(value) = record.value.filter(|_| failure.is_none()) else { return };
         let message = partial::read_message(&record.headers, value).map_err(DetectRoleError::from);
         let replayed = message.and_then(|message| Ok(shard.replay(record.offset, message)?));
@@ -209,7 +203,7 @@ fn replay(
 impl OwnedShard {
     fn read_series(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
         let topic = runtime.topics.baselines();
-        for (key, entry) in latest(runtime, &topic, number)? {
+        for (key, entry) in latest(runtime, ROLE, &topic, number)? {
             let is_restored = match serde_json::from_slice::<(String, Series)>(&key) {
                 Ok((pipeline, series)) => self.shard.restore_series(&pipeline, series, &entry.value)?,
                 Err(_) => false,
@@ -228,7 +222,7 @@ impl OwnedShard {
     fn read_panes(&mut self, runtime: &Runtime, number: i32) -> Result<(), DetectRoleError> {
         let topic = runtime.topics.panes();
         let mut pieces: BTreeMap<(usize, Micros), Vec<Entry>> = BTreeMap::new();
-        for (key, entry) in latest(runtime, &topic, number)? {
+        for (key, entry) in latest(runtime, ROLE, &topic, number)? {
             let named = serde_json::from_slice::<(String, String, Micros, usize)>(&key);
             let place = named.as_ref().ok().and_then(|(name, version, ..)| self.shard.set().place_of(name, version));
             match (place, named) {
@@ -341,71 +335,6 @@ fn bury(
         session.send(Outgoing { topic, partition: Some(number), key, value: None, ..Outgoing::default() })?;
     }
     Ok(())
-}
-
-/// What stands in a compacted topic under one key.
-struct Entry {
-    value: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-}
-
-impl Entry {
-    fn header(&self, name: &str) -> String {
-        let found = self.headers.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-    }
-}
-
-/// The last value of each key of one partition of a compacted topic, tombstones left out.
-fn latest(runtime: &Runtime, topic: &str, number: i32) -> Result<BTreeMap<Vec<u8>, Entry>, LogError> {
-    let partition = Partition { topic: topic.into(), number };
-    let (from, to) = runtime.log.settled_bounds(std::slice::from_ref(&partition))?[0];
-    let mut entries = BTreeMap::new();
-    read_range(runtime, &partition, from, to, &mut |record| {
-        let key = record.key.unwrap_or_default().to_vec();
-        match record.value {
-            None => entries.remove(&key),
-            Some(value) => {
-                let headers = record.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
-                entries.insert(key, Entry { value: value.to_vec(), headers })
-            }
-        };
-    })?;
-    Ok(entries)
-}
-
-/// Visits the committed records of a partition from one offset up to another.
-fn read_range(
-    runtime: &Runtime,
-    partition: &Partition,
-    from: i64,
-    to: i64,
-    visit: &mut dyn FnMut(&Record<'_>),
-) -> Result<(), LogError> {
-    if from >= to {
-        return Ok(());
-    }
-    let mut reader = runtime.log.reader(&[Position { partition: partition.clone(), offset: from }])?;
-    let (mut reached, mut moved) = (from, Instant::now());
-    loop {
-        // A long restore is no worker that hangs.
-        runtime.board.turned(super::ROLE);
-        let now = reader.positions()?.first().map_or(reached, |position| position.offset);
-        if now >= to {
-            return Ok(());
-        }
-        if now > reached {
-            (reached, moved) = (now, Instant::now());
-        } else if moved.elapsed() > STALLED_MAX {
-            let Partition { topic, number } = partition;
-            return Err(LogError::Failed(format!("{topic}-{number} cannot be read beyond offset {reached} of {to}")));
-        }
-        reader.poll(READ_WAIT, READ_RECORDS_MAX, &mut |record| {
-            if record.offset < to {
-                visit(record);
-            }
-        })?;
-    }
 }
 
 pub(super) fn unwritable(partition: i32, error: &dyn std::fmt::Display) -> DetectRoleError {

@@ -1,0 +1,84 @@
+//! What a decision is made on: everything the book knows of one case, counted.
+
+use std::collections::BTreeSet;
+
+use super::{Book, Incident};
+use crate::decide::{Circumstances, Counts, Lease};
+use crate::incident::claim::RuleFacts;
+use crate::model::action::{Action, Intent};
+use crate::model::pipeline::{Micros, Severity};
+
+/// Organisations that an action for nobody in particular touches: all of them, however many there are.
+const EVERYONE: u32 = u32::MAX;
+
+impl Book {
+    /// The case of this intent, as it is now. None: the incident or its rule is gone.
+    pub(super) fn circumstances(
+        &self,
+        id: &str,
+        intent: &Intent,
+        action: Option<&Action>,
+        now: Micros,
+    ) -> Option<Circumstances> {
+        let incident = self.incidents.get(id)?;
+        let facts = self.facts_of(incident)?;
+        let tried = incident.attempts.iter().filter(|attempt| attempt.intent.action == intent.action);
+        let counted = tried.clone().filter(|attempt| attempt.intent.attempt > incident.cleared_attempts);
+        let (unverified_in_a_row, last_unverified) = self.recent.unverified_in_a_row(&intent.action, &intent.target);
+        let is_for_one = action.is_some_and(|action| action.tenant_specific) && intent.organisation_id.is_some();
+        Some(Circumstances {
+            now,
+            mode: self.settings.mode,
+            kill_switch: self.kill_switch,
+            silenced_by: self.silences.of(incident, now).map(|one| format!("{}: {}", one.owner, one.reason)),
+            severity: incident.severity,
+            scope: incident.scope,
+            flapping: incident.is_flapping(facts.slide),
+            window_complete: incident.is_confirmed,
+            baseline_warm: is_warm(incident, &facts),
+            // A closed window of it was seen, or was heard of from detect.
+            target_seen: incident.module.is_some() && incident.is_confirmed,
+            tenants_affected: if is_for_one { 1 } else { EVERYONE },
+            value_before: intent.change.as_ref().map(|change| change.from),
+            lease: self.lease(id, &intent.target),
+            actions_last_hour: self.counts(intent, now),
+            unverified_in_a_row,
+            last_unverified,
+            attempts: tried.clone().map(|attempt| attempt.intent.attempt).max().unwrap_or(0),
+            attempts_unverified: counted.filter(|attempt| attempt.is_unverified()).count() as u32,
+            last_attempt: tried.map(|attempt| attempt.intended_at).max(),
+            locked: incident.is_locked,
+            last_on_target: self.recent.last(&intent.action, &intent.target),
+            unhealthy_modules: self.unhealthy().len() as u32,
+            modules: self.modules.len() as u32,
+        })
+    }
+
+    fn counts(&self, intent: &Intent, now: Micros) -> Counts {
+        self.recent.counts(&intent.action, &intent.target, intent.organisation_id.as_deref(), now)
+    }
+
+    /// An attempt of another incident that works on the target.
+    fn lease(&self, id: &str, target: &str) -> Option<Lease> {
+        let others = self.active.iter().filter(|other| *other != id).filter_map(|other| self.incidents.get(other));
+        let mut attempts = others.flat_map(|incident| &incident.attempts);
+        let holder = attempts.find(|attempt| attempt.is_busy() && attempt.intent.target == target)?;
+        Some(Lease { holder: holder.action_id.clone(), until: holder.due_at.unwrap_or(Micros::MAX) })
+    }
+
+    /// The modules with an open incident that is at least high.
+    fn unhealthy(&self) -> BTreeSet<&str> {
+        self.firing.iter().filter_map(|id| self.incidents.get(id)?.module.as_deref()).collect()
+    }
+}
+
+impl Incident {
+    /// True if it makes its module unhealthy.
+    pub(super) fn is_grave(&self) -> bool {
+        self.is_firing && self.rule_severity >= Severity::High
+    }
+}
+
+fn is_warm(incident: &Incident, facts: &RuleFacts) -> bool {
+    !facts.rule.technique.has_baseline() || incident.numbers.baseline.is_some()
+}

@@ -1,0 +1,413 @@
+//! Stage three: detections become decisions, actions and their proof.
+//!
+//! ```text
+//!  maturion.remediation ──(any worker)──▶ maturion.intents ──(the actor)──▶ incident::Book
+//!       one transaction with its offsets       one partition                     │ one transaction with its offsets
+//!                                                                                ├──▶ maturion.incidents, maturion.audit
+//!                                                              after the commit  └──▶ Hands: control planes, tickets, notices
+//! ```
+//!
+//! Decisions need to know of everything: budgets, leases, one chain of audit. So all workers pass detections on to one
+//! partition, and who owns that partition is the actor; the log's group sees to it that there is one. What the actor
+//! knows is committed with what it said, and nothing is done in the world before the commit that says so. So whoever
+//! goes on after a crash finds every intent, and what is done for it carries the same key.
+//!
+//! The steps between an intent and its end have numbers in the plan: 1 to 10 are [`crate::decide`], 11 is the commit here,
+//! 12 and 13 are calls of [`hands`], 14 to 16 are [`crate::incident::attempt`].
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Runtime;
+use crate::audit::Chain;
+use crate::decide::Policy;
+use crate::events;
+use crate::incident::attempt::{Answer, Call};
+use crate::incident::book::{Book, Command, Settings};
+use crate::incident::claim::Rules;
+use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
+use crate::serve::status::RoleState;
+use hands::{Finished, Hands, Task};
+use windows::Windows;
+
+pub mod hands;
+mod restoring;
+mod windows;
+mod writing;
+
+/// Its name on the status board.
+const ROLE: &str = "remediate";
+/// Messages visited by one poll.
+const POLL_MESSAGES_MAX: usize = 1_024;
+/// How long one poll waits, and so how soon answers and deadlines are noticed.
+const POLL_WAIT: Duration = Duration::from_millis(20);
+/// How often offsets alone are committed.
+const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the kill switch is looked at.
+const SWITCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The headers of a message on `maturion.intents`.
+const KIND: &str = "kind";
+const EVENT_TYPE: &str = "ce_type";
+const DETECTION: &[u8] = b"detection";
+const COMMAND: &[u8] = b"command";
+
+/// Why remediate stopped.
+#[derive(Debug, Error)]
+pub enum RemediateError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the state of {key} cannot be read: {reason}; it was written by another version of this program")]
+    State { key: String, reason: String },
+    #[error("the state of {key} cannot be written: {reason}")]
+    Write { key: String, reason: String },
+    #[error("the end of the audit chain cannot be read: {0}")]
+    Chain(String),
+}
+
+/// What the role is made of, besides the log.
+#[derive(Clone)]
+pub struct RemediateSettings {
+    pub policy: Arc<Policy>,
+    pub book: Settings,
+    /// Nothing is done while this file exists.
+    pub kill_switch: Option<std::path::PathBuf>,
+}
+
+/// One worker of stage three.
+pub struct Remediate<H> {
+    runtime: Runtime,
+    settings: RemediateSettings,
+    hands: H,
+    /// The next offset of each partition that is read.
+    next: BTreeMap<Partition, i64>,
+    committed: BTreeMap<Partition, i64>,
+    /// While it owns `maturion.intents`.
+    actor: Option<Actor>,
+    last_commit: Duration,
+    last_look: Duration,
+}
+
+/// What the owner of `maturion.intents` knows.
+struct Actor {
+    book: Book,
+    chain: Chain,
+    windows: Windows,
+    /// What the hands are at.
+    in_flight: BTreeSet<Key>,
+    /// Attempts whose call has not been made, for sure: this process wrote that it is going to be.
+    unsent: HashSet<String>,
+}
+
+/// One thing that the hands do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Call(String, Call),
+    Look(String),
+}
+
+/// What one poll brought.
+#[derive(Default)]
+struct Mail {
+    /// Detections to be passed on: the type and the body.
+    forward: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Messages for the actor: the kind, the type and the body.
+    inbox: Vec<(Vec<u8>, String, Vec<u8>)>,
+}
+
+impl<H: Hands> Remediate<H> {
+    pub fn new(runtime: Runtime, settings: RemediateSettings, hands: H) -> Self {
+        let now = runtime.clock.elapsed();
+        let (next, committed) = (BTreeMap::new(), BTreeMap::new());
+        Self { runtime, settings, hands, next, committed, actor: None, last_commit: now, last_look: Duration::ZERO }
+    }
+
+    /// Works until `stop` is set, then commits and leaves the group. Calls under way are answered to whoever goes on.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), RemediateError> {
+        let mut session = self.join()?;
+        let mut result = Ok(());
+        while result.is_ok() && !stop.load(Ordering::Relaxed) {
+            self.runtime.board.turned(ROLE);
+            result = self.turn(session.as_mut());
+        }
+        let result = result.and_then(|()| self.commit(session.as_mut()));
+        session.close();
+        result
+    }
+
+    /// Joins the group; fences a predecessor of the same instance.
+    pub fn join(&self) -> Result<Box<dyn Session>, RemediateError> {
+        let Runtime { log, topics, instance, .. } = &self.runtime;
+        let inputs = [topics.remediation(), topics.intents()];
+        Ok(log.session(&topics.group(ROLE), &inputs, &topics.transactional_id(instance, ROLE))?)
+    }
+
+    /// One poll and what follows from it.
+    pub fn turn(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
+        let (mail, change) = self.take(session)?;
+        self.forward(session, &mail.forward)?;
+        let now = self.runtime.clock.wall();
+        self.look_at_switch();
+        if let Some(actor) = &mut self.actor {
+            actor.read(&mail.inbox, now);
+            actor.hear_answers(&mut self.hands, now);
+            actor.windows.read(&self.runtime, &mut actor.book, now)?;
+            actor.book.tick(now, actor.chain.head().seq + 1);
+        }
+        let has_more = !mail.forward.is_empty() || self.actor.as_ref().is_some_and(|actor| actor.book.has_outputs());
+        let is_due = self.is_behind() && self.since_commit() >= QUIET_COMMIT_INTERVAL;
+        if has_more || is_due || change.is_some() {
+            self.commit(session)?;
+        }
+        match change {
+            Some(change) => self.rebalance(session, change)?,
+            None => self.start_work(),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, session: &mut dyn Session) -> Result<(Mail, Option<Rebalance>), RemediateError> {
+        let (intents, next) = (self.runtime.topics.intents(), &mut self.next);
+        let mut mail = Mail::default();
+        let change = session.poll(POLL_WAIT, POLL_MESSAGES_MAX, &mut |record| {
+            let place = next
+                .iter_mut()
+                .find(|(partition, _)| partition.number == record.partition && *partition.topic == *record.topic);
+            let Some((_, next)) = place else { return };
+            *next = record.offset + 1;
+            let value = record.value.unwrap_or_default().to_vec();
+            let event_type = header(record, EVENT_TYPE);
+            if record.topic == intents {
+                let event_type = String::from_utf8_lossy(event_type).into_owned();
+                mail.inbox.push((header(record, KIND).to_vec(), event_type, value));
+            } else {
+                mail.forward.push((event_type.to_vec(), value));
+            }
+        })?;
+        Ok((mail, change))
+    }
+
+    /// Passes detections on to whoever is the actor.
+    fn forward(&self, session: &mut dyn Session, messages: &[(Vec<u8>, Vec<u8>)]) -> Result<(), LogError> {
+        let topic = self.runtime.topics.intents();
+        messages.iter().try_for_each(|(event_type, value)| {
+            let headers = [(KIND, DETECTION), (EVENT_TYPE, event_type.as_slice())];
+            let (partition, value) = (Some(0), Some(value.as_slice()));
+            session.send(Outgoing { topic: &topic, partition, key: None, value, headers: &headers, timestamp_ms: None })
+        })
+    }
+
+    fn look_at_switch(&mut self) {
+        let now = self.runtime.clock.elapsed();
+        let Some(actor) = &mut self.actor else { return };
+        if now.saturating_sub(self.last_look) >= SWITCH_INTERVAL || self.last_look == Duration::ZERO {
+            self.last_look = now;
+            let is_on = self.settings.kill_switch.as_ref().is_some_and(|file| file.exists());
+            actor.book.set_kill_switch(is_on);
+        }
+    }
+
+    fn since_commit(&self) -> Duration {
+        self.runtime.clock.elapsed().saturating_sub(self.last_commit)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.next != self.committed
+    }
+
+    /// Commits what was said with the offsets of what it was said about, or throws both away.
+    fn commit(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
+        match self.send_and_commit(session) {
+            Err(RemediateError::Log(LogError::Abort(reason))) => {
+                events::transaction_aborted(ROLE, &reason);
+                self.abort(session)
+            }
+            other => other,
+        }
+    }
+
+    fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
+        self.last_commit = self.runtime.clock.elapsed();
+        if let Some(actor) = &mut self.actor {
+            let outputs = actor.book.take_outputs();
+            writing::send(&self.runtime, session, actor, &outputs)?;
+        }
+        let offsets = self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset });
+        session.commit(&offsets.collect::<Vec<_>>())?;
+        self.committed = self.next.clone();
+        Ok(())
+    }
+
+    /// Everything since the last commit is forgotten, and read again.
+    fn abort(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
+        self.runtime.board.metrics().aborted(ROLE);
+        session.abort()?;
+        let partitions = self.next.keys().cloned().collect::<Vec<_>>();
+        let positions = self.restore(session, &partitions)?;
+        Ok(session.rewind(&positions)?)
+    }
+
+    fn rebalance(&mut self, session: &mut dyn Session, change: Rebalance) -> Result<(), RemediateError> {
+        match change {
+            Rebalance::Assigned(partitions) => {
+                let positions = self.restore(session, &partitions)?;
+                session.assign(&positions)?;
+                events::partitions_assigned(ROLE, partitions.len() as u64);
+                self.runtime.board.role(ROLE, RoleState::Running);
+            }
+            Rebalance::Revoked(partitions) => {
+                self.forget(&partitions);
+                session.release(&partitions)?;
+                events::partitions_revoked(ROLE, partitions.len() as u64);
+            }
+            Rebalance::Lost(partitions) => {
+                events::partitions_lost(ROLE, partitions.len() as u64);
+                self.forget(&partitions);
+                self.abort(session)?;
+                session.release(&partitions)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[Partition]) {
+        let intents = self.runtime.topics.intents();
+        for partition in partitions {
+            self.next.remove(partition);
+            self.committed.remove(partition);
+            if *partition.topic == *intents {
+                self.actor = None;
+            }
+        }
+    }
+
+    /// What was committed of these partitions, and of the incidents if the intents are among them.
+    fn restore(
+        &mut self,
+        session: &mut dyn Session,
+        partitions: &[Partition],
+    ) -> Result<Vec<Position>, RemediateError> {
+        let intents = self.runtime.topics.intents();
+        let committed = session.committed(partitions)?;
+        let bounds = self.runtime.log.bounds(partitions)?;
+        let mut positions = Vec::with_capacity(partitions.len());
+        for ((partition, committed), (earliest, _)) in partitions.iter().zip(committed).zip(bounds) {
+            let offset = committed.unwrap_or(earliest).max(earliest);
+            self.next.insert(partition.clone(), offset);
+            self.committed.insert(partition.clone(), offset);
+            positions.push(Position { partition: partition.clone(), offset });
+        }
+        if partitions.iter().any(|partition| *partition.topic == *intents) {
+            self.runtime.board.role(ROLE, RoleState::Restoring);
+            // What the hands are at they go on with, and tell whoever asks.
+            let in_flight = self.actor.take().map(|actor| actor.in_flight).unwrap_or_default();
+            self.actor = Some(Actor { in_flight, ..restoring::actor(&self.runtime, &self.settings)? });
+            self.runtime.board.role(ROLE, RoleState::Running);
+        }
+        Ok(positions)
+    }
+
+    /// Steps 12 and 13, and all else that is done in the world: what is committed, and not under way.
+    fn start_work(&mut self) {
+        let now = self.runtime.clock.wall();
+        let Some(actor) = &mut self.actor else { return };
+        for task in actor.tasks(&self.settings.policy, now) {
+            self.hands.start(task);
+        }
+    }
+}
+
+impl Actor {
+    fn read(&mut self, inbox: &[(Vec<u8>, String, Vec<u8>)], now: i64) {
+        for (kind, event_type, value) in inbox {
+            if kind == DETECTION {
+                // What is refused is in the audit.
+                if let Err(error) = self.book.hear(event_type, value, now) {
+                    events::claim_refused(&error.to_string());
+                }
+            } else if kind == COMMAND {
+                let command = serde_json::from_slice::<Command>(value).map_err(|error| error.to_string());
+                let done = command.and_then(|command| self.book.command(command, now).map_err(|error| error.to_string()));
+                if let Err(reason) = done {
+                    events::claim_refused(&reason);
+                }
+            } else {
+                events::claim_refused("a message of maturion.intents is of no known kind");
+            }
+        }
+    }
+
+    fn hear_answers(&mut self, hands: &mut impl Hands, now: i64) {
+        for finished in hands.finished() {
+            match finished {
+                Finished::Call { incident_id, action_id, call, answer } => {
+                    self.in_flight.remove(&Key::Call(action_id.clone(), call));
+                    self.unsent.remove(&action_id);
+                    if call == Call::Snapshot && matches!(answer, Answer::Done(_)) {
+                        self.unsent.insert(action_id.clone());
+                    }
+                    self.book.answer(&incident_id, &action_id, call, answer, now);
+                }
+                Finished::Look { incident_id, state } => {
+                    self.in_flight.remove(&Key::Look(incident_id.clone()));
+                    match state {
+                        Ok(state) => self.book.reading(&incident_id, &state, now),
+                        Err(reason) => events::reading_failed(&incident_id, &reason),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be done now. A call that may have been made, of an action that must not be done twice, counts as made.
+    fn tasks(&mut self, policy: &Policy, now: i64) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let mut made = Vec::new();
+        for (incident, job) in self.book.jobs(now) {
+            let Some(action) = policy.action(&job.intent.action) else { continue };
+            let action_id = job.intent.key();
+            let key = Key::Call(action_id.clone(), job.call);
+            if self.in_flight.contains(&key) {
+                continue;
+            }
+            let incident_id = incident.incident_id.clone();
+            if job.call == Call::Apply && !action.idempotent && !self.unsent.contains(&action_id) {
+                made.push((incident_id, action_id));
+                continue;
+            }
+            self.in_flight.insert(key);
+            tasks.push(Task::Call { incident_id, action_id, action: action.clone(), job });
+        }
+        for (incident_id, action_id) in made {
+            let answer = Answer::Unknown("the process ended while it was being done".to_owned());
+            self.book.answer(&incident_id, &action_id, Call::Apply, answer, now);
+        }
+        for (incident_id, intent) in self.book.take_wanted() {
+            let Some(action) = policy.action(&intent.action) else { continue };
+            if self.in_flight.insert(Key::Look(incident_id.clone())) {
+                tasks.push(Task::Look { incident_id, action: action.clone(), intent });
+            }
+        }
+        tasks
+    }
+}
+
+/// The value of a header; empty if there is none.
+fn header<'a>(record: &Record<'a>, name: &str) -> &'a [u8] {
+    record.headers.iter().find(|(key, _)| *key == name).map_or(&[], |(_, value)| value)
+}
+
+/// A command as a message of `maturion.intents`.
+pub fn command_message(command: &Command) -> Result<Vec<u8>, RemediateError> {
+    serde_json::to_vec(command)
+        .map_err(|error| RemediateError::Write { key: "a command".to_owned(), reason: error.to_string() })
+}
+
+/// The rules of the compiled pipelines.
+fn rules(runtime: &Runtime) -> Rules {
+    let current = runtime.set.pipelines().iter().filter(|compiled| compiled.is_current);
+    Rules::new(current.map(|compiled| (&compiled.pipeline, compiled.plan.panes.slide)))
+}

@@ -1,0 +1,74 @@
+//! Getting back what the actor knew: incidents, silences, and where the audit chain ends.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::windows::Windows;
+use super::{Actor, ROLE, RemediateError, RemediateSettings, rules};
+use crate::audit::{Chain, Head, Message};
+use crate::incident::book::Book;
+use crate::log::{LogError, Partition};
+use crate::roles::Runtime;
+use crate::roles::committed::{latest, read_range};
+
+/// Before a silence's id, in its key among the progress.
+pub(super) const SILENCE_PREFIX: &str = "silence/";
+/// The partition of the progress that silences stand in.
+pub(super) const SILENCES_AT: i32 = 0;
+/// The end of the audit is looked for in steps of so many messages, from the last one back.
+const CHAIN_STEP: i64 = 64;
+
+/// The actor as it was committed.
+pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<Actor, RemediateError> {
+    let mut book = Book::new(rules(runtime), settings.policy.clone(), settings.book.clone());
+    for number in 0..partitions_of(runtime, &runtime.topics.incidents())? {
+        for (key, entry) in latest(runtime, ROLE, &runtime.topics.incidents(), number)? {
+            book.restore(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
+        }
+    }
+    for (key, entry) in latest(runtime, ROLE, &runtime.topics.progress(), SILENCES_AT)? {
+        if key.starts_with(SILENCE_PREFIX.as_bytes()) {
+            book.restore_silence(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
+        }
+    }
+    Ok(Actor {
+        book,
+        chain: Chain::after(chain_end(runtime)?),
+        windows: Windows::default(),
+        in_flight: BTreeSet::new(),
+        unsent: HashSet::new(),
+    })
+}
+
+pub(super) fn partitions_of(runtime: &Runtime, topic: &str) -> Result<i32, LogError> {
+    let found = runtime.log.describe(&[topic.to_owned()])?;
+    let found = found.first().ok_or_else(|| LogError::UnknownTopic { topic: topic.to_owned() })?;
+    Ok(found.partitions)
+}
+
+/// The last entry of the audit. Checkpoints and markers of transactions stand between entries, so it is looked for backwards.
+fn chain_end(runtime: &Runtime) -> Result<Head, RemediateError> {
+    let partition = Partition { topic: runtime.topics.audit().into(), number: 0 };
+    let (earliest, end) = runtime.log.settled_bounds(std::slice::from_ref(&partition))?[0];
+    let mut to = end;
+    while to > earliest {
+        let from = to.saturating_sub(CHAIN_STEP).max(earliest);
+        let (mut head, mut failure) = (None, None);
+        read_range(runtime, ROLE, &partition, from, to, &mut |record| {
+            match Message::read(record.value.unwrap_or_default()) {
+                Ok(Message::Entry(link)) => head = Some(link.head),
+                Ok(Message::Checkpoint(_)) => {}
+                Err(error) => failure = Some(error.to_string()),
+            }
+        })?;
+        match (head, failure) {
+            (Some(head), _) => return Ok(head),
+            (None, Some(reason)) => return Err(RemediateError::Chain(reason)),
+            (None, None) => to = from,
+        }
+    }
+    Ok(Head::NONE)
+}
+
+fn unreadable(key: &[u8], error: &dyn std::fmt::Display) -> RemediateError {
+    RemediateError::State { key: String::from_utf8_lossy(key).into_owned(), reason: error.to_string() }
+}
