@@ -16,6 +16,7 @@ use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
 
+mod audit;
 mod backfill;
 mod check;
 mod explain;
@@ -79,6 +80,11 @@ enum Command {
     Sql(sql::SqlArguments),
     /// Tells why a detection fired: query, windows, value, limit, baseline, score
     Explain(explain::ExplainArguments),
+    /// Checks the audit for later changes, and makes the key that signs it
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
 }
 
 /// Runs the command that `arguments` name; the first of them is the program's own name.
@@ -107,6 +113,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
         Command::Status(arguments) => status::status(&config, &arguments),
         Command::Sql(arguments) => sql::sql(&config, arguments),
         Command::Explain(arguments) => explain::explain(&config, &arguments),
+        Command::Audit { command } => audit::audit(&config, &command),
     }
 }
 

@@ -14,6 +14,7 @@ use thiserror::Error;
 use document::{DocumentError, Table};
 
 mod asking;
+mod audit;
 pub mod document;
 mod properties;
 mod secret;
@@ -37,6 +38,7 @@ pub struct Config {
     pub query: Query,
     pub users: Vec<User>,
     pub watch: Watch,
+    pub audit: Audit,
     pub pipelines: PipelineFiles,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
     pub without_effect: Vec<String>,
@@ -187,6 +189,17 @@ pub struct Watch {
     pub interval: Duration,
 }
 
+/// `[audit]`: who signs the audit, and whose signatures count.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Signs checkpoints; without it there are none.
+    pub key: Option<Secret>,
+    /// How often the chain is signed while it grows. Longer leaves more entries that only the chain protects.
+    pub checkpoint_interval: Duration,
+    /// Whose checkpoints `maturion audit verify` trusts, besides those of `key`: 64 hexadecimal digits each.
+    pub public_keys: Vec<String>,
+}
+
 /// Where the pipelines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineFiles {
@@ -242,6 +255,7 @@ impl Config {
             "query",
             "user",
             "watch",
+            "audit",
             "pipelines",
             "store",
             "github",
@@ -258,6 +272,7 @@ impl Config {
             query: asking::query(root.section("query")?)?,
             users: asking::users(root.tables("user")?, environment, folder)?,
             watch: sections::watch(root.section("watch")?)?,
+            audit: audit::audit(root.section("audit")?, environment, folder)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
             without_effect: {
                 sections::reserved(root, &mut without_effect)?;

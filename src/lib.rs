@@ -19,6 +19,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
+//! | [`audit`] | what was decided and done, as a chain of entries that shows every later change | `model` |
 //! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
 //! | [`decode`] | JSON records to Arrow batches, or a reason in words | `model` |
 //! | [`window`] | plan splitting, partial states, watermarks, open windows, the sketch | `model` |
@@ -39,6 +40,7 @@
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
+pub mod audit;
 pub mod backfill;
 pub mod cases;
 pub mod cli;

@@ -30,6 +30,7 @@ mod session;
 mod stores;
 mod turns;
 pub mod variables;
+mod views;
 
 pub use engine::{Engine, Limits};
 pub use error::QueryError;

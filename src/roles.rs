@@ -6,6 +6,7 @@
 //! | [`detect`] | partial states to windows and detections |
 //! | [`store`] | input topics and results to the tables of the store |
 //! | `serve` | HTTP: ingestion, SQL and status; PostgreSQL: SQL ([`crate::serve`]) |
+//! | [`audit`] | not a role: the audit topic, read to verify it and to go on from its end |
 //! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
 //!
 //! Each worker is one OS thread with one session of the log; several workers and several processes share the work
@@ -31,6 +32,7 @@ use crate::serve::status::{RoleState, StatusBoard};
 use crate::window::partial::{self, KIND, PIPELINE, VERSION};
 use crate::window::plan::WindowPlan;
 
+pub mod audit;
 pub mod clock;
 mod committed;
 pub mod detect;

@@ -194,7 +194,7 @@ fn input((table, rows): (StoreTable, RecordBatch)) -> Result<(Table, RecordBatch
     match table {
         StoreTable::Logs => Ok((Table::Logs, rows)),
         StoreTable::Metrics => Ok((Table::Metrics, rows)),
-        StoreTable::Windows | StoreTable::Detections => {
+        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => {
             Err(BackfillError::Unusable(format!("the table `{}` is no input of pipelines", table.name())))
         }
     }

@@ -229,3 +229,18 @@ fn all_sessions_have_at_least_as_much_memory_as_one() {
     let said = refused("[query]\nmemory_total_bytes_max = 1048576\n", &[]);
     assert!(said.contains("at least `memory_bytes_max`"), "{said}");
 }
+
+#[test]
+fn the_audit_is_signed_with_a_key_from_elsewhere_and_never_shows_it() {
+    let (secret, public) = ("ab".repeat(32), "cd".repeat(32));
+    let text = format!("[audit]\nkey_env = \"KEY\"\ncheckpoint_interval = \"1m\"\npublic_keys = [\"{public}\"]\n");
+    let config = parse(&text, &[("KEY", &secret)]).expect("a valid file");
+    assert_eq!(config.audit.key.as_ref().map(Secret::reveal), Some(secret.as_str()));
+    assert_eq!(config.audit.checkpoint_interval, Duration::from_secs(60));
+    assert_eq!(config.audit.public_keys, [public]);
+    assert!(!format!("{config:?}").contains(&secret));
+    let said = refused("[audit]\nkey_env = \"KEY\"\n", &[("KEY", "hunter2")]);
+    assert_eq!(said, "maturion.toml:2: `key_env` leads to no key for signing; `maturion audit keygen FILE` makes one");
+    let said = refused("[audit]\npublic_keys = [\"AB\"]\n", &[]);
+    assert_eq!(said, "maturion.toml:2: `public_keys` are of 64 hexadecimal digits in lower case, not \"AB\"");
+}

@@ -1,13 +1,14 @@
-//! What stage two says, as rows of the tables `windows` and `detections`.
+//! What the output topics say, as rows of the tables.
 //!
 //! ```text
 //!  a message of maturion.windows ─────▶ WindowTable ────┐
-//!                                                       ├─▶ record batches of model::schema
-//!  a message of the remediation topic ─▶ DetectionTable ┘
+//!  a message of the remediation topic ─▶ DetectionTable ┤
+//!  a message of maturion.incidents ───▶ IncidentTable ──┼─▶ record batches of model::schema
+//!  a message of maturion.audit ───────▶ AuditTable ─────┘
 //! ```
 //!
-//! The store fills its tables from the topics by these functions, and backfill from its own results, so that both write
-//! the same rows. A message becomes exactly one row, or a reason why not and none. `tables` never decides which rows
+//! The store fills its tables from the topics by these functions, and backfill those of windows and detections from its own
+//! results, so that both write the same rows. A message becomes exactly one row, or a reason why not and none. `tables` never decides which rows
 //! are kept.
 
 use std::collections::BTreeSet;
@@ -19,11 +20,15 @@ use super::PipelineSet;
 use crate::model::pipeline::Micros;
 use crate::model::schema::StoreTable;
 
+mod audit;
 mod columns;
 mod detections;
+mod incidents;
 mod windows;
 
+pub use audit::AuditTable;
 pub use detections::DetectionTable;
+pub use incidents::IncidentTable;
 pub use windows::WindowTable;
 
 /// A message that is no row of its table.

@@ -94,8 +94,82 @@ static DETECTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
+static INCIDENT_CHANGES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    table(&[
+        ("changed_at", timestamp_type()),
+        ("organisation_id", DataType::Utf8View),
+        ("module", DataType::Utf8View),
+        ("incident_id", DataType::Utf8View),
+        ("revision", DataType::Int64),
+        ("epoch", DataType::Int64),
+        ("pipeline", DataType::Utf8View),
+        ("rule", DataType::Utf8View),
+        ("series", DataType::Utf8View),
+        ("phase", DataType::Utf8View),
+        ("severity", DataType::Utf8View),
+        ("scope", DataType::Utf8View),
+        ("opened_at", timestamp_type()),
+        ("resolved_at", timestamp_type()),
+        ("attempts", DataType::Utf8View),
+        ("ticket", DataType::Utf8View),
+        ("acknowledged", DataType::Utf8View),
+        ("evidence_sql", DataType::Utf8View),
+        ("state", DataType::Utf8View),
+        ("kafka_partition", DataType::Int32),
+        ("kafka_offset", DataType::Int64),
+    ])
+});
+
+static AUDIT: LazyLock<SchemaRef> = LazyLock::new(|| {
+    table(&[
+        ("time", timestamp_type()),
+        ("organisation_id", DataType::Utf8View),
+        ("module", DataType::Utf8View),
+        ("kind", DataType::Utf8View),
+        ("seq", DataType::Int64),
+        ("actor", DataType::Utf8View),
+        ("sentence", DataType::Utf8View),
+        ("incident_id", DataType::Utf8View),
+        ("action_id", DataType::Utf8View),
+        ("action", DataType::Utf8View),
+        ("target", DataType::Utf8View),
+        ("decision", DataType::Utf8View),
+        ("reasons", DataType::Utf8View),
+        ("policy_hash", DataType::Utf8View),
+        ("input_hash", DataType::Utf8View),
+        ("before", DataType::Utf8View),
+        ("after", DataType::Utf8View),
+        ("previous_hash", DataType::Utf8View),
+        ("hash", DataType::Utf8View),
+        ("entry", DataType::Utf8View),
+        ("kafka_partition", DataType::Int32),
+        ("kafka_offset", DataType::Int64),
+    ])
+});
+
+static ACTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    table(&[
+        ("action_id", DataType::Utf8View),
+        ("incident_id", DataType::Utf8View),
+        ("organisation_id", DataType::Utf8View),
+        ("module", DataType::Utf8View),
+        ("action", DataType::Utf8View),
+        ("target", DataType::Utf8View),
+        ("decision", DataType::Utf8View),
+        ("decided_at", timestamp_type()),
+        ("started_at", timestamp_type()),
+        ("verified_at", timestamp_type()),
+        ("rolled_back_at", timestamp_type()),
+        ("outcome", DataType::Utf8View),
+        ("reasons", DataType::Utf8View),
+        ("before", DataType::Utf8View),
+        ("after", DataType::Utf8View),
+        ("sentence", DataType::Utf8View),
+    ])
+});
+
 /// The columns that are never null: those that order a table, and where the record stands in Kafka.
-const REQUIRED: [&str; 5] = ["timestamp", "time", "window_start", "kafka_partition", "kafka_offset"];
+const REQUIRED: [&str; 6] = ["timestamp", "time", "window_start", "changed_at", "kafka_partition", "kafka_offset"];
 
 /// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,12 +178,20 @@ pub enum StoreTable {
     Metrics,
     Windows,
     Detections,
+    IncidentChanges,
+    Audit,
 }
 
 impl StoreTable {
     /// Every table.
-    pub const ALL: [StoreTable; 4] =
-        [StoreTable::Logs, StoreTable::Metrics, StoreTable::Windows, StoreTable::Detections];
+    pub const ALL: [StoreTable; 6] = [
+        StoreTable::Logs,
+        StoreTable::Metrics,
+        StoreTable::Windows,
+        StoreTable::Detections,
+        StoreTable::IncidentChanges,
+        StoreTable::Audit,
+    ];
 
     /// Its name in SQL, and of its folder in the store.
     pub fn name(self) -> &'static str {
@@ -118,6 +200,8 @@ impl StoreTable {
             StoreTable::Metrics => "metrics",
             StoreTable::Windows => "windows",
             StoreTable::Detections => "detections",
+            StoreTable::IncidentChanges => "incident_changes",
+            StoreTable::Audit => "audit",
         }
     }
 
@@ -128,6 +212,8 @@ impl StoreTable {
             StoreTable::Metrics => metrics(),
             StoreTable::Windows => windows(),
             StoreTable::Detections => detections(),
+            StoreTable::IncidentChanges => incident_changes(),
+            StoreTable::Audit => audit(),
         }
     }
 
@@ -136,7 +222,8 @@ impl StoreTable {
         match self {
             StoreTable::Logs | StoreTable::Metrics => "timestamp",
             StoreTable::Windows => "window_start",
-            StoreTable::Detections => "time",
+            StoreTable::Detections | StoreTable::Audit => "time",
+            StoreTable::IncidentChanges => "changed_at",
         }
     }
 }
@@ -174,4 +261,21 @@ pub fn windows_with(measures: &[String]) -> SchemaRef {
 /// or resolved; `series`, `baseline` and `remedy` are texts of JSON objects, or null.
 pub fn detections() -> SchemaRef {
     Arc::clone(&DETECTIONS)
+}
+
+/// The columns of the table `incident_changes`: one row for each message of `maturion.incidents`. `series`, `attempts`,
+/// `ticket` and `acknowledged` are JSON texts, or null; `state` is the message itself.
+pub fn incident_changes() -> SchemaRef {
+    Arc::clone(&INCIDENT_CHANGES)
+}
+
+/// The columns of the table `audit`: one row for each message of `maturion.audit`, checkpoints (of the kind `checkpoint`)
+/// among them. `reasons`, `before` and `after` are JSON texts, or null; `entry` is the message itself.
+pub fn audit() -> SchemaRef {
+    Arc::clone(&AUDIT)
+}
+
+/// The columns of the view `actions`: what `audit` has of one action.
+pub fn actions() -> SchemaRef {
+    Arc::clone(&ACTIONS)
 }

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use super::memory::Share;
 use super::rows::{self, Rows};
 use super::stores::OwnStores;
-use super::{CATALOG, Engine, QueryError, SCHEMA, Tables, guard, incident, json};
+use super::{CATALOG, Engine, QueryError, SCHEMA, Tables, guard, incident, json, views};
 use crate::model::principal::Principal;
 use crate::window::functions::window_functions;
 use crate::window::quantile;
@@ -104,6 +104,7 @@ fn context(engine: &Engine, tables: Tables) -> Result<SessionContext, DataFusion
     quantile::register(&context)?;
     json::register(&context)?;
     incident::register(&context, &tables);
+    views::register(&context, &tables)?;
     for (name, provider) in tables.providers {
         context.register_table(name, provider)?;
     }

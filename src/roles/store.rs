@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  telemetry.logs, telemetry.metrics ──▶ decode ─┐
-//!  maturion.windows, maturion.remediation ───────┴─▶ open chunk of the table: readable at once
+//!  maturion.windows, maturion.remediation ───────┤
+//!  maturion.incidents, maturion.audit ───────────┴─▶ open chunk of the table: readable at once
 //!                                                      │ every 30 s or 64 MB
 //!                                                    committer ─▶ Parquet and one Delta commit with the offsets
 //! ```
@@ -344,6 +345,8 @@ fn topic_of(runtime: &Runtime, table: StoreTable) -> String {
         StoreTable::Metrics => runtime.topics.metrics(),
         StoreTable::Windows => runtime.topics.windows(),
         StoreTable::Detections => runtime.topics.remediation(),
+        StoreTable::IncidentChanges => runtime.topics.incidents(),
+        StoreTable::Audit => runtime.topics.audit(),
     }
 }
 

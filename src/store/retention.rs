@@ -6,7 +6,7 @@
 //! | logs of `audit` | 365 |
 //! | other logs | 90 |
 //! | metrics | 90; those named `business.…` 365 |
-//! | windows, detections | 365 |
+//! | windows, detections, changes of incidents, audit | 365 |
 //!
 //! A query never shows an expired row; its file goes when the whole day has expired.
 
@@ -39,7 +39,9 @@ pub fn kept_days(table: StoreTable, rows: &RecordBatch) -> Int32Array {
     match table {
         StoreTable::Logs => of("source", source_days),
         StoreTable::Metrics => of("name", metric_days),
-        StoreTable::Windows | StoreTable::Detections => Int32Array::from_value(LONG_DAYS, rows.num_rows()),
+        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => {
+            Int32Array::from_value(LONG_DAYS, rows.num_rows())
+        }
     }
 }
 
@@ -64,7 +66,7 @@ pub fn kept_from(now: Micros, kept_days: i64) -> Micros {
 pub fn kept(table: StoreTable, from: impl Fn(i64) -> Expr) -> Expr {
     let [short, middle, long] = [SHORT_DAYS, MIDDLE_DAYS, LONG_DAYS].map(|days| from(i64::from(days)));
     let is_long = match table {
-        StoreTable::Windows | StoreTable::Detections => return long,
+        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => return long,
         StoreTable::Metrics => starts_with(col("name"), lit(BUSINESS_PREFIX)),
         StoreTable::Logs => col("source").eq(lit("audit")),
     };

@@ -260,7 +260,7 @@ impl StoreScan {
         match self.table {
             StoreTable::Logs => Some("source"),
             StoreTable::Metrics => Some("name"),
-            StoreTable::Windows | StoreTable::Detections => None,
+            StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => None,
         }
     }
 

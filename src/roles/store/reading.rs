@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 
 use super::range;
 use crate::decode::{Decoder, Incoming, Table};
-use crate::evaluate::tables::{DetectionTable, Place, WindowTable};
+use crate::evaluate::tables::{AuditTable, DetectionTable, IncidentTable, Place, WindowTable};
 use crate::log::Record;
 use crate::model::pipeline::Micros;
 use crate::model::schema::StoreTable;
@@ -32,6 +32,8 @@ enum Rows {
     Telemetry(Box<Decoder>),
     Windows(WindowTable),
     Detections(DetectionTable),
+    Incidents(IncidentTable),
+    Audit(AuditTable),
 }
 
 impl Reading {
@@ -49,6 +51,8 @@ impl Reading {
             StoreTable::Metrics => telemetry(Table::Metrics),
             StoreTable::Windows => Rows::Windows(WindowTable::new(&measures(store))),
             StoreTable::Detections => Rows::Detections(DetectionTable::default()),
+            StoreTable::IncidentChanges => Rows::Incidents(IncidentTable::default()),
+            StoreTable::Audit => Rows::Audit(AuditTable::default()),
         };
         Self { table, input, next: start, latest: None, told: start, published: covered, rows }
     }
@@ -66,6 +70,8 @@ impl Reading {
             }
             Rows::Windows(table) => drop(table.push(value, &record.headers, place)),
             Rows::Detections(table) => drop(table.push(value, &record.headers, place)),
+            Rows::Incidents(table) => drop(table.push(value, place)),
+            Rows::Audit(table) => drop(table.push(value, place)),
         }
     }
 
@@ -79,6 +85,8 @@ impl Reading {
             Rows::Telemetry(decoder) => decoder.finish()?,
             Rows::Windows(table) => table.finish()?,
             Rows::Detections(table) => table.finish()?,
+            Rows::Incidents(table) => table.finish()?,
+            Rows::Audit(table) => table.finish()?,
         };
         let read = range(self.published, self.next);
         self.published = self.next;
