@@ -24,12 +24,15 @@ use crate::config::{Brokers, Config};
 use crate::generate::{GenerateError, LogDestination};
 use crate::log::topics::Topics;
 use crate::log::{Log, LogError};
+use crate::model::action::Mode;
 use crate::model::pipeline::Micros;
 use crate::roles::runtime::{self, OpenError, Runtime};
 use crate::roles::{Doors, RolesError};
 use crate::serve::ServeError;
 use crate::store::Store;
-use feed::Controls;
+use feed::{Controls, StoryClock};
+use follow::Deed;
+use plant::Plant;
 use screen::Style;
 use sighting::Sighting;
 use story::Story;
@@ -37,6 +40,7 @@ use telling::Telling;
 
 pub mod feed;
 pub mod follow;
+mod plant;
 pub mod scorecard;
 pub mod screen;
 pub mod sighting;
@@ -107,6 +111,8 @@ pub enum Happening {
     Over(usize),
     StoryEnded,
     Seen(Box<Sighting>),
+    /// Something was decided or done about an incident.
+    Done(Box<Deed>),
     /// A message that cannot be read.
     Odd(String),
     Failed(DemoError),
@@ -136,12 +142,19 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
     // What a demo says is gone when it ends, so its tables are, too.
     let folder = DemoFolder::new();
     config.store.url = folder.url();
+    let controls = Arc::new(Controls::default());
+    let plant = Plant::start(&controls)?;
+    config.mode = Mode::Act;
+    config.controls = vec![plant.control()?];
     let runtime = Runtime::open(&config)?;
     let store = runtime::open_store(&config, &runtime.set).map_err(OpenError::from)?;
     let limits = runtime.store_limits(&config);
-    let door = open_door(&runtime, config, &store)?;
+    let door = open_door(&runtime, config.clone(), &store)?;
     let mut roles = runtime.start(true, true)?;
     runtime.fill(&store, limits, &mut roles)?;
+    // What is done about it is timed by the platform's own clock.
+    let actor = Runtime { clock: Arc::new(StoryClock::new(&controls)), ..runtime.clone() };
+    actor.remediate(&config, &mut roles)?;
     let stage = Stage {
         log: Arc::clone(&runtime.log),
         topics: runtime.topics.clone(),
@@ -149,7 +162,7 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
         has_failed: &|| roles.has_ended(),
         stop,
     };
-    let played = play(options, &stage, terminal::style(), &mut io::stdout());
+    let played = play(options, &stage, &controls, terminal::style(), &mut io::stdout());
     let stopped = roles.stop();
     door.stop();
     played.and(stopped.map_err(DemoError::Roles))
@@ -187,14 +200,19 @@ fn open_door(runtime: &Runtime, mut config: Config, store: &Arc<Store>) -> Resul
 }
 
 /// Plays the story on a stage until it is over, and tells it on `out`. A closed `out` ends it quietly.
-pub fn play(options: &DemoOptions, stage: &Stage<'_>, style: Style, out: &mut dyn Write) -> Result<(), DemoError> {
+pub fn play(
+    options: &DemoOptions,
+    stage: &Stage<'_>,
+    controls: &Arc<Controls>,
+    style: Style,
+    out: &mut dyn Write,
+) -> Result<(), DemoError> {
     let length = options.seconds.map(Duration::from_secs);
     let story = Story::new(chrono::Utc::now().timestamp_micros(), options.seed, options.rate, length);
-    let controls = Arc::new(Controls::default());
     let (tell, told) = channel();
-    let threads = start_threads(stage, &story, &controls, &tell)?;
+    let threads = start_threads(stage, &story, controls, &tell)?;
     drop(tell);
-    let mut telling = Telling::new(story, length, style, Arc::clone(&controls), out);
+    let mut telling = Telling::new(story, length, style, Arc::clone(controls), out);
     let result = telling.tell(stage, &told);
     controls.stop.store(true, Ordering::Relaxed);
     for thread in threads {
@@ -229,7 +247,8 @@ fn start_threads(
         thread::Builder::new().name(name.to_owned()).spawn(body).map_err(DemoError::Thread)
     };
     let (story, remediation, windows) = (story.clone(), topics.remediation(), topics.windows());
-    let (first, second) = (Arc::clone(log), Arc::clone(log));
+    let (first, second, third) = (Arc::clone(log), Arc::clone(log), Arc::clone(log));
+    let audit = topics.audit();
     Ok(vec![
         spawn("demo-feed", Box::new(move |controls, tell| Ok(feed::feed(&story, destination, controls, tell)?)))?,
         spawn(
@@ -239,6 +258,10 @@ fn start_threads(
         spawn(
             "demo-windows",
             Box::new(move |controls, tell| Ok(follow::windows(second.as_ref(), &windows, controls, tell)?)),
+        )?,
+        spawn(
+            "demo-deeds",
+            Box::new(move |controls, tell| Ok(follow::audit(third.as_ref(), &audit, controls, tell)?)),
         )?,
     ])
 }

@@ -49,6 +49,9 @@ pub mod claim;
 pub mod proof;
 pub mod silence;
 
+#[cfg(test)]
+mod tests;
+
 /// Attempts that an incident remembers; older ones are in the audit.
 pub const ATTEMPTS_KEPT: usize = 12;
 /// The version of the fingerprint's algorithm: another one gives every incident another identity.

@@ -5,6 +5,7 @@
 //! | [`intake`] | input topics to partial states and dead letters |
 //! | [`detect`] | partial states to windows and detections |
 //! | [`store`] | input topics and results to the tables of the store |
+//! | [`remediate`] | detections to decisions, actions and their proof |
 //! | `serve` | HTTP: ingestion, SQL and status; PostgreSQL: SQL ([`crate::serve`]) |
 //! | [`audit`] | not a role: the audit topic, read to verify it and to go on from its end |
 //! | [`observe`] | not a role, but in every process: what the others do, and how this one is, as telemetry |
@@ -66,6 +67,14 @@ pub enum RolesError {
     Detect(#[from] detect::DetectRoleError),
     #[error("store stopped: {0}")]
     Store(#[from] store::StoreRoleError),
+    #[error("remediate stopped: {0}")]
+    Remediate(#[from] remediate::RemediateError),
+    #[error(transparent)]
+    Policy(#[from] crate::decide::PolicyError),
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error(transparent)]
+    Act(#[from] crate::act::ActError),
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
     #[error(transparent)]
@@ -99,6 +108,7 @@ impl RolesError {
             RolesError::Log(error)
             | RolesError::Intake(intake::IntakeError::Log(error))
             | RolesError::Detect(detect::DetectRoleError::Log(error))
+            | RolesError::Remediate(remediate::RemediateError::Log(error))
             | RolesError::Store(store::StoreRoleError::Log(error)) => Some(error),
             _ => None,
         }

@@ -158,6 +158,24 @@ impl Simulator {
         self.slice_start(self.slice)
     }
 
+    /// What goes wrong, and until when: shorter where the module recovered before its time.
+    pub fn incidents(&self) -> &[Incident] {
+        &self.settings.incidents
+    }
+
+    /// The module was restarted: its requests fail no more from the next slice on. What else is wrong a restart does not mend.
+    pub fn recover(&mut self, module: &str) {
+        let now = self.now();
+        let failing = |incident: &&mut Incident| {
+            incident.module == Some(module)
+                && incident.is_active(now)
+                && matches!(incident.effect, Effect::Errors { .. })
+        };
+        for incident in self.settings.incidents.iter_mut().filter(failing) {
+            incident.duration = now - incident.start;
+        }
+    }
+
     /// The next slice of event time: a second, or less of it if there is much to say. It may be empty. There is always a next one.
     pub fn next_batch(&mut self) -> &Batch {
         let (start, end) = (self.slice_start(self.slice), self.slice_start(self.slice + 1));

@@ -19,7 +19,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// What this process does; several processes share the work through Kafka's consumer groups
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["intake", "detect", "store", "serve"], value_name = "ROLE,…")]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["intake", "detect", "store", "remediate", "serve"], value_name = "ROLE,…")]
     roles: Vec<Role>,
     /// The name of this process, instead of the configured one: unique, and the same after a restart
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
@@ -34,6 +34,8 @@ enum Role {
     Detect,
     /// Telemetry, windows and detections to the tables of the store
     Store,
+    /// Detections to decisions, actions and their proof
+    Remediate,
     /// HTTP: ingestion, status and SQL
     Serve,
 }
@@ -46,6 +48,7 @@ fn instance_name(text: &str) -> Result<String, String> {
 pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Failure> {
     let has = |role| arguments.roles.contains(&role);
     let (intake, detect, store, serve) = (has(Role::Intake), has(Role::Detect), has(Role::Store), has(Role::Serve));
+    let remediate = has(Role::Remediate);
     if config.kafka.brokers == Brokers::Embedded && !(intake && detect && serve) {
         return Err(Failure::Unusable(
             "the embedded log lives in one process, which needs all roles; leave --roles out, or set kafka.brokers"
@@ -59,9 +62,8 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     let stop = signals::stop_requested().map_err(Failure::work)?;
     let runtime = Runtime::open(&config)?;
     let tables = if store { Some(open_store(&config, &runtime.set).map_err(OpenError::from)?) } else { None };
-    for (role, _) in
-        [("detect", detect), ("intake", intake), ("store", store)].into_iter().filter(|(_, is_asked_for)| *is_asked_for)
-    {
+    let workers = [("detect", detect), ("intake", intake), ("store", store), ("remediate", remediate)];
+    for (role, _) in workers.into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
         // Said before the door opens: who asks in between must not find a process that is ready without them.
         runtime.board.role(role, RoleState::Starting);
     }
@@ -70,6 +72,9 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
     let mut roles = runtime.start(intake, detect)?;
     if let Some(tables) = &tables {
         runtime.fill(tables, runtime.store_limits(&config), &mut roles)?;
+    }
+    if remediate {
+        runtime.remediate(&config, &mut roles)?;
     }
     let observing = runtime.observe(&config, intake || detect)?;
     events::running(&config.instance.name, &runtime.log.describe_self());

@@ -1,13 +1,15 @@
 //! The platform's side of the demo: a thread that writes its telemetry, and says how far it is.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Happening;
 use super::story::Story;
 use crate::generate::{Destination, GenerateError, LogDestination, Pace};
 use crate::model::pipeline::Micros;
+use crate::roles::{Clock, SystemClock};
 use crate::simulate::{SECOND, Simulator};
 
 /// What the other threads tell the feed.
@@ -16,6 +18,10 @@ pub struct Controls {
     pub stop: AtomicBool,
     /// Seconds of event time in one second of the live part; 0: the history is not worked off yet.
     pub speed: AtomicU64,
+    /// How far event time has come: what a clock on the platform's wall would show.
+    pub now: AtomicI64,
+    /// What was restarted and has not recovered yet.
+    recycled: Mutex<Vec<String>>,
 }
 
 impl Controls {
@@ -23,10 +29,37 @@ impl Controls {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// The functions that were restarted since the feed last looked.
+    pub fn recycled(&self) -> MutexGuard<'_, Vec<String>> {
+        self.recycled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The speed, in whole seconds of event time a second. Before it is known event time does not stand still but runs at
     /// its own pace: a log without new records would count as idle.
     fn speed(&self) -> u64 {
         self.speed.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// The platform's own clock, which runs at the story's speed: what happens on the platform is timed by it.
+pub struct StoryClock {
+    controls: Arc<Controls>,
+    elapsed: SystemClock,
+}
+
+impl StoryClock {
+    pub fn new(controls: &Arc<Controls>) -> StoryClock {
+        StoryClock { controls: Arc::clone(controls), elapsed: SystemClock::default() }
+    }
+}
+
+impl Clock for StoryClock {
+    fn elapsed(&self) -> Duration {
+        self.elapsed.elapsed()
+    }
+
+    fn wall(&self) -> Micros {
+        self.controls.now.load(Ordering::Relaxed)
     }
 }
 
@@ -42,6 +75,7 @@ pub fn feed(
     let mut records = 0;
     while simulator.now() < story.live_start && !controls.is_stopped() {
         records += send(&mut simulator, &mut destination)?;
+        controls.now.store(simulator.now(), Ordering::Relaxed);
     }
     destination.finish()?;
     // The receiver ends with the demo, and so does the interest in what it is told, here and below.
@@ -61,7 +95,10 @@ fn live(
     let mut due = Duration::ZERO;
     while !controls.is_stopped() {
         let (before, after) = (simulator.now(), simulator.now() + SECOND);
-        for (number, incident) in story.settings.incidents.iter().enumerate() {
+        for module in std::mem::take(&mut *controls.recycled()) {
+            simulator.recover(&module);
+        }
+        for (number, incident) in simulator.incidents().iter().enumerate() {
             let passes = |time: Micros| (before..after).contains(&time);
             if passes(incident.start) {
                 let _ = tell.send(Happening::Injected(number));
@@ -76,6 +113,7 @@ fn live(
         while simulator.now() < after {
             send(simulator, destination)?;
         }
+        controls.now.store(after, Ordering::Relaxed);
         let speed = if after > story.end { 1 } else { controls.speed() };
         due += Duration::from_secs(1) / u32::try_from(speed).unwrap_or(u32::MAX);
         pace.wait_until(due);

@@ -7,8 +7,19 @@ use serde::Deserialize;
 
 use super::Happening;
 use super::feed::Controls;
-use super::sighting::{Sighting, read_time};
+use super::sighting::Sighting;
 use crate::log::{Log, LogError, Partition, Position, Reader, Record};
+use crate::model::pipeline::Micros;
+use crate::model::time::{read_time, rfc3339};
+
+/// An entry of the audit, as far as the demo tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Deed {
+    #[serde(with = "rfc3339")]
+    pub time: Micros,
+    pub kind: String,
+    pub sentence: String,
+}
 
 /// How long one wait for new records lasts, and so how soon a stop is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -39,6 +50,16 @@ pub fn windows(log: &dyn Log, topic: &str, controls: &Controls, tell: &Sender<Ha
         if end > latest {
             latest = end;
             let _ = tell.send(Happening::WindowsClosed { closed, until: end.unwrap_or_default() });
+        }
+    })
+}
+
+/// Passes on what is decided and done.
+pub fn audit(log: &dyn Log, topic: &str, controls: &Controls, tell: &Sender<Happening>) -> Result<(), LogError> {
+    follow(log, topic, controls, &mut |record| {
+        // Checkpoints are no deeds.
+        if let Ok(deed) = serde_json::from_slice::<Deed>(record.value.unwrap_or_default()) {
+            let _ = tell.send(Happening::Done(Box::new(deed)));
         }
     })
 }

@@ -31,6 +31,11 @@ pub enum Tag {
     Unexplained(Severity),
     Worse(Severity),
     Resolved,
+    /// Something was refused, or is for people.
+    Decided,
+    Acting,
+    Verified,
+    Escalated,
 }
 
 impl Tag {
@@ -42,6 +47,10 @@ impl Tag {
             Tag::Unexplained(_) => "FALSE?",
             Tag::Worse(_) => "WORSE",
             Tag::Resolved => "resolved",
+            Tag::Decided => "decided",
+            Tag::Acting => "ACTING",
+            Tag::Verified => "VERIFIED",
+            Tag::Escalated => "ESCALATED",
         }
     }
 
@@ -53,7 +62,10 @@ impl Tag {
             Tag::Detected(Severity::Critical) | Tag::Worse(Severity::Critical) => "1;31",
             Tag::Detected(_) | Tag::Worse(_) => "31",
             Tag::Unexplained(_) => "35",
-            Tag::Resolved => "32",
+            Tag::Resolved | Tag::Verified => "32",
+            Tag::Decided => "2",
+            Tag::Acting => "36",
+            Tag::Escalated => "1;31",
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use chrono::DateTime;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::log::Record;
 use crate::model::detection::Change;
 use crate::model::pipeline::{Micros, Severity};
+use crate::model::time::rfc3339;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,9 +31,9 @@ pub struct Body {
     pub organisation_id: Option<String>,
     pub module: Option<String>,
     pub series: serde_json::Map<String, serde_json::Value>,
-    #[serde(deserialize_with = "micros")]
+    #[serde(with = "rfc3339")]
     pub window_start: Micros,
-    #[serde(deserialize_with = "micros")]
+    #[serde(with = "rfc3339")]
     pub window_end: Micros,
     pub measure: String,
     pub value: Option<f64>,
@@ -92,14 +92,4 @@ impl<'de> Deserialize<'de> for Ordered {
         }
         deserializer.deserialize_map(Fields)
     }
-}
-
-/// RFC 3339 as microseconds.
-fn micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error> {
-    read_time(&String::deserialize(deserializer)?).map_err(de::Error::custom)
-}
-
-/// Reads RFC 3339.
-pub fn read_time(text: &str) -> Result<Micros, chrono::ParseError> {
-    DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_micros())
 }

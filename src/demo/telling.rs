@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::feed::Controls;
+use super::follow::Deed;
 use super::scorecard::{News, Scorecard};
 use super::screen::{Style, Tag, delay, describe, time_of_day};
 use super::sighting::Sighting;
@@ -105,6 +106,7 @@ impl<'a> Telling<'a> {
             Happening::Injected(number) => self.injected(number),
             Happening::Over(number) => self.over(number),
             Happening::Seen(sighting) => self.seen(&sighting),
+            Happening::Done(deed) => self.done(&deed),
             Happening::StoryEnded => self.story_ended(stage),
             Happening::Odd(reason) => self.fact("odd", &format!("a message that cannot be read: {reason}")),
             Happening::Failed(error) => Err(error),
@@ -151,6 +153,18 @@ impl<'a> Telling<'a> {
             News::Detected(..) => (Tag::Unexplained(severity), text),
         };
         self.line(sighting.body.window_end, tag, &text)
+    }
+
+    /// What was decided and done, in the words of the audit.
+    fn done(&mut self, deed: &Deed) -> Result<(), DemoError> {
+        let tag = match deed.kind.as_str() {
+            "intent" => Tag::Acting,
+            "verified" => Tag::Verified,
+            "escalated" => Tag::Escalated,
+            "decision" | "unverified" | "failed" | "rolled_back" => Tag::Decided,
+            _ => return Ok(()),
+        };
+        self.line(deed.time, tag, &deed.sentence)
     }
 
     /// Without a length the summary comes with the story's end, and ordinary traffic goes on after it.

@@ -136,10 +136,7 @@ impl Attempt {
 
     /// True between the decision and the end of the attempt; a temporary effect that lasts is not busy.
     pub fn is_busy(&self) -> bool {
-        !matches!(
-            self.stage,
-            Stage::Verified | Stage::RolledBack | Stage::Reverted | Stage::Failed | Stage::Stuck
-        )
+        !matches!(self.stage, Stage::Verified | Stage::RolledBack | Stage::Reverted | Stage::Failed | Stage::Stuck)
     }
 
     /// True if nothing of it is left to be done.

@@ -75,11 +75,23 @@ impl Settings {
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// Somebody is on it: nobody else needs to be woken.
-    Acknowledge { incident_id: String, by: String },
+    Acknowledge {
+        incident_id: String,
+        by: String,
+    },
     /// Somebody has looked: attempts may begin anew.
-    Unlock { incident_id: String, by: String },
-    Silence { silence: Silence, by: String },
-    EndSilence { id: String, by: String },
+    Unlock {
+        incident_id: String,
+        by: String,
+    },
+    Silence {
+        silence: Silence,
+        by: String,
+    },
+    EndSilence {
+        id: String,
+        by: String,
+    },
 }
 
 /// See the module's head.
@@ -226,7 +238,8 @@ impl Book {
     }
 
     fn acknowledge(&mut self, id: &str, by: String, now: Micros) {
-        let Some(incident) = self.incidents.get_mut(id).filter(|one| one.is_open() && one.acknowledged.is_none()) else {
+        let Some(incident) = self.incidents.get_mut(id).filter(|one| one.is_open() && one.acknowledged.is_none())
+        else {
             return;
         };
         incident.acknowledged = Some(Acknowledgement { by: by.clone(), at: now });

@@ -144,8 +144,7 @@ impl Rules {
         let changes = [Change::Opened, Change::Updated, Change::Resolved];
         let change = changes.into_iter().find(|change| change.event_type() == event_type);
         let change = change.ok_or_else(|| ClaimError::Malformed(format!("its `ce_type` is {event_type:?}")))?;
-        let body: Body<'_> =
-            serde_json::from_slice(value).map_err(|error| ClaimError::Malformed(error.to_string()))?;
+        let body: Body<'_> = serde_json::from_slice(value).map_err(|error| ClaimError::Malformed(error.to_string()))?;
         self.check(change, body, now)
     }
 
@@ -158,7 +157,8 @@ impl Rules {
         };
         let series = series(&body.series, labels).ok_or_else(|| ClaimError::OtherSeries(name.pipeline.clone()))?;
         let (organisation_id, module) = (label_text(&series, "organisation_id"), label_text(&series, "module"));
-        if organisation_id.as_deref() != body.organisation_id.as_deref() || module.as_deref() != body.module.as_deref() {
+        if organisation_id.as_deref() != body.organisation_id.as_deref() || module.as_deref() != body.module.as_deref()
+        {
             return Err(ClaimError::OtherSeries(name.pipeline));
         }
         let is_id = |id: &str| id.len() == ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -102,13 +102,7 @@ fn limit_of(incident: &Incident, facts: &RuleFacts) -> Option<f64> {
     matches!(facts.rule.technique, Technique::Threshold).then_some(level.limit)
 }
 
-fn judge(
-    value: f64,
-    limit: f64,
-    direction: Direction,
-    recovery: f64,
-    baseline: Option<&BaselineSummary>,
-) -> Saying {
+fn judge(value: f64, limit: f64, direction: Direction, recovery: f64, baseline: Option<&BaselineSummary>) -> Saying {
     let (is_bad, is_good) = match direction {
         Direction::Above => (value > limit, value <= limit * recovery),
         Direction::Below => (value < limit, value >= limit / recovery),
@@ -127,7 +121,11 @@ fn judge(
 
 impl Proof {
     /// Takes a window's word, if the window may say it. True if it counted.
-    pub fn take(&mut self, window: &ClosedWindow, (saying, value, samples): (Saying, Option<f64>, Option<u64>)) -> bool {
+    pub fn take(
+        &mut self,
+        window: &ClosedWindow,
+        (saying, value, samples): (Saying, Option<f64>, Option<u64>),
+    ) -> bool {
         let is_new = window.window_start > self.counted_to;
         if window.window_start < self.counts_from || !is_new || saying == Saying::Nothing {
             return false;
@@ -148,7 +146,9 @@ impl Proof {
         match (self.value, self.good_windows, self.bad_windows) {
             (None, ..) => "no window from after the action had enough samples".to_owned(),
             (Some(value), good, bad) => {
-                format!("{good} good windows in a row and {bad} bad ones since it took effect, the newest with {value:.4}")
+                format!(
+                    "{good} good windows in a row and {bad} bad ones since it took effect, the newest with {value:.4}"
+                )
             }
         }
     }

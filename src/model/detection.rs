@@ -114,7 +114,6 @@ pub fn incident_id(pipeline: &str, rule: &str, series: &Series, onset: Micros) -
     stable_id(&[b"incident", pipeline.as_bytes(), rule.as_bytes(), &series.key(), &onset.to_be_bytes()])
 }
 
-
 fn series_as_object<S: Serializer>(series: &Series, serializer: S) -> Result<S::Ok, S::Error> {
     series.to_json().serialize(serializer)
 }

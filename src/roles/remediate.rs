@@ -16,6 +16,7 @@
 //! 12 and 13 are calls of [`hands`], 14 to 16 are [`crate::incident::attempt`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -74,7 +75,7 @@ pub struct RemediateSettings {
     pub policy: Arc<Policy>,
     pub book: Settings,
     /// Nothing is done while this file exists.
-    pub kill_switch: Option<std::path::PathBuf>,
+    pub kill_switch: PathBuf,
 }
 
 /// One worker of stage three.
@@ -205,7 +206,7 @@ impl<H: Hands> Remediate<H> {
         let Some(actor) = &mut self.actor else { return };
         if now.saturating_sub(self.last_look) >= SWITCH_INTERVAL || self.last_look == Duration::ZERO {
             self.last_look = now;
-            let is_on = self.settings.kill_switch.as_ref().is_some_and(|file| file.exists());
+            let is_on = self.settings.kill_switch.exists();
             actor.book.set_kill_switch(is_on);
         }
     }
@@ -235,7 +236,8 @@ impl<H: Hands> Remediate<H> {
             let outputs = actor.book.take_outputs();
             writing::send(&self.runtime, session, actor, &outputs)?;
         }
-        let offsets = self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset });
+        let offsets =
+            self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset });
         session.commit(&offsets.collect::<Vec<_>>())?;
         self.committed = self.next.clone();
         Ok(())
@@ -330,7 +332,8 @@ impl Actor {
                 }
             } else if kind == COMMAND {
                 let command = serde_json::from_slice::<Command>(value).map_err(|error| error.to_string());
-                let done = command.and_then(|command| self.book.command(command, now).map_err(|error| error.to_string()));
+                let done =
+                    command.and_then(|command| self.book.command(command, now).map_err(|error| error.to_string()));
                 if let Err(reason) = done {
                     events::claim_refused(&reason);
                 }

@@ -6,12 +6,17 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::observe::{self, Observing};
+use super::remediate::hands::PlatformHands;
+use super::remediate::{Remediate, RemediateSettings};
 use super::store::{StoreLimits, StoreWorker};
 use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
+use crate::act::Adapters;
 use crate::config::{Brokers, Config};
+use crate::decide::Policy;
 use crate::decode::DecodeLimits;
 use crate::evaluate::{CompileError, PipelineSet, tables};
 use crate::events;
+use crate::incident::book::Settings;
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use crate::log::kafka::{KafkaLog, KafkaSettings};
 use crate::log::topics::{Partitions, Topics};
@@ -183,6 +188,21 @@ impl Runtime {
         let (runtime, store) = (self.clone(), Arc::clone(store));
         running.spawn("store", &self.board, move |stop| {
             Ok(StoreWorker::new(runtime.clone(), Arc::clone(&store), limits.clone())?.run(stop)?)
+        })
+    }
+
+    /// Starts the worker that decides, and does what the configuration allows.
+    pub fn remediate(&self, config: &Config, running: &mut RunningRoles) -> Result<(), RolesError> {
+        let settings = RemediateSettings {
+            policy: Arc::new(Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?),
+            book: Settings { mode: config.mode, ..Settings::default() },
+            kill_switch: config.remediate.kill_switch_file.clone(),
+        };
+        let adapters = Arc::new(Adapters::new(&config.controls, &config.commands)?);
+        let runtime = self.clone();
+        running.spawn("remediate", &self.board, move |stop| {
+            let hands = PlatformHands::new(Arc::clone(&adapters)).map_err(RolesError::Thread)?;
+            Ok(Remediate::new(runtime.clone(), settings.clone(), hands).run(stop)?)
         })
     }
 

@@ -75,11 +75,9 @@ impl Book {
         let input = serde_json::json!({ "intent": &intent, "circumstances": &case });
         let Some(incident) = self.incidents.get_mut(id) else { return };
         let reason = last_reason(&decision);
-        let is_said = incident
-            .decided
-            .as_ref()
-            .is_some_and(|before| before.action == intent.action && before.reason == reason)
-            && decision.verdict != Verdict::Act;
+        let is_said =
+            incident.decided.as_ref().is_some_and(|before| before.action == intent.action && before.reason == reason)
+                && decision.verdict != Verdict::Act;
         incident.decided = Some(LastDecision { action: intent.action.clone(), reason: reason.clone(), at: now });
         let words = match (decision.verdict, action) {
             (Verdict::Act, Some(action)) => sentence(action, &intent, &cause(incident)),

@@ -11,6 +11,9 @@ use crate::model::pipeline::{Micros, RuleName, Scope, Severity};
 const FLAPS: usize = 4;
 /// … within so many windows are flapping.
 const FLAP_WINDOWS: Micros = 20;
+/// A message about a window that ended longer ago than this needs a closed window of today before anything is done: after
+/// a long rest the log is full of what is over.
+const FRESH: Micros = 10 * 60 * 1_000_000;
 
 impl Book {
     /// Hears a checked message.
@@ -39,7 +42,7 @@ impl Book {
         let epoch = before.map_or(1, |incident| incident.epoch + 1);
         let name = &claim.name;
         let scope = self.rules.get(name).map_or(Scope::Configuration, |facts| facts.rule.scope);
-        let id = claim.incident_id.clone();
+        let (id, confirms) = (claim.incident_id.clone(), claim.confirms(now));
         let incident = Incident {
             incident_id: id.clone(),
             revision: 0,
@@ -60,7 +63,7 @@ impl Book {
             detection_id: claim.detection_id,
             update: claim.update,
             is_firing: true,
-            is_confirmed: claim.is_complete,
+            is_confirmed: confirms,
             flips: VecDeque::from([claim.numbers.window_end]),
             numbers: claim.numbers,
             attempts: Vec::new(),
@@ -69,7 +72,7 @@ impl Book {
             escalated: None,
             acknowledged: None,
             decided: None,
-            decide_at: claim.is_complete.then_some(now),
+            decide_at: confirms.then_some(now),
             respond_by: Some(self.settings.respond_by(claim.severity, now)),
             hold_until: None,
             ticket: None,
@@ -111,10 +114,10 @@ impl Book {
         if is_back {
             incident.note_flip(claim.numbers.window_end);
             incident.is_firing = true;
-            incident.is_confirmed = claim.is_complete;
+            incident.is_confirmed = false;
             incident.hold_until = None;
         }
-        incident.is_confirmed |= claim.is_complete;
+        incident.is_confirmed |= claim.confirms(now) && claim.numbers.window_start >= incident.proven_until();
         incident.rule_severity = claim.severity;
         incident.severity = claim.severity.max(incident.floor_of_severity());
         incident.numbers = claim.numbers;
@@ -202,5 +205,12 @@ impl Incident {
             Some(escalation) if escalation.reason == EscalationReason::RepeatedFailure => Severity::Critical,
             _ => Severity::Low,
         }
+    }
+}
+
+impl Claim {
+    /// True if it is word of a closed window, and of today.
+    fn confirms(&self, now: Micros) -> bool {
+        self.is_complete && now.saturating_sub(self.numbers.window_end) <= FRESH
     }
 }

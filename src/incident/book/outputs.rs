@@ -99,7 +99,9 @@ pub enum NewsKind {
     /// Its severity or its numbers changed in a way that matters.
     Changed,
     Escalated(EscalationReason),
-    Acknowledged { by: String },
+    Acknowledged {
+        by: String,
+    },
     Resolved,
 }
 

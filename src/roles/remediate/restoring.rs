@@ -53,12 +53,12 @@ fn chain_end(runtime: &Runtime) -> Result<Head, RemediateError> {
     while to > earliest {
         let from = to.saturating_sub(CHAIN_STEP).max(earliest);
         let (mut head, mut failure) = (None, None);
-        read_range(runtime, ROLE, &partition, from, to, &mut |record| {
-            match Message::read(record.value.unwrap_or_default()) {
-                Ok(Message::Entry(link)) => head = Some(link.head),
-                Ok(Message::Checkpoint(_)) => {}
-                Err(error) => failure = Some(error.to_string()),
-            }
+        read_range(runtime, ROLE, &partition, from, to, &mut |record| match Message::read(
+            record.value.unwrap_or_default(),
+        ) {
+            Ok(Message::Entry(link)) => head = Some(link.head),
+            Ok(Message::Checkpoint(_)) => {}
+            Err(error) => failure = Some(error.to_string()),
         })?;
         match (head, failure) {
             (Some(head), _) => return Ok(head),
