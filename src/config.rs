@@ -11,14 +11,17 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::model::action::Mode;
 use document::{DocumentError, Table};
 
 mod asking;
 pub mod document;
 mod properties;
+mod remediate;
 mod secret;
 mod sections;
 
+pub use remediate::{Control, NamedText, PolicyFiles, PolicyTexts, Program, Remediate};
 pub use secret::Secret;
 pub use sections::{brokers, is_instance_name};
 
@@ -38,6 +41,11 @@ pub struct Config {
     pub users: Vec<User>,
     pub watch: Watch,
     pub pipelines: PipelineFiles,
+    /// `[mode] actions`: whether decisions become actions.
+    pub mode: Mode,
+    pub remediate: Remediate,
+    pub controls: Vec<Control>,
+    pub commands: Vec<Program>,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
     pub without_effect: Vec<String>,
 }
@@ -246,6 +254,9 @@ impl Config {
             "store",
             "github",
             "mode",
+            "remediate",
+            "control",
+            "command",
         ])?;
         let mut without_effect = vec![];
         Ok(Config {
@@ -259,6 +270,10 @@ impl Config {
             users: asking::users(root.tables("user")?, environment, folder)?,
             watch: sections::watch(root.section("watch")?)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
+            mode: remediate::mode(root.section("mode")?)?,
+            remediate: remediate::remediate(root.section("remediate")?, folder)?,
+            controls: remediate::controls(root.tables("control")?, environment, folder)?,
+            commands: remediate::commands(root.tables("command")?)?,
             without_effect: {
                 sections::reserved(root, &mut without_effect)?;
                 without_effect

@@ -8,3 +8,4 @@ pub mod pipeline;
 pub mod principal;
 pub mod schema;
 pub mod series;
+pub mod template;
