@@ -11,15 +11,18 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::model::action::Mode;
 use document::{DocumentError, Table};
 
 mod asking;
 mod audit;
 pub mod document;
 mod properties;
+mod remediate;
 mod secret;
 mod sections;
 
+pub use remediate::{Control, NamedText, PolicyFiles, PolicyTexts, Program, Remediate};
 pub use secret::Secret;
 pub use sections::{brokers, is_instance_name};
 
@@ -40,6 +43,11 @@ pub struct Config {
     pub watch: Watch,
     pub audit: Audit,
     pub pipelines: PipelineFiles,
+    /// `[mode] actions`: whether decisions become actions.
+    pub mode: Mode,
+    pub remediate: Remediate,
+    pub controls: Vec<Control>,
+    pub commands: Vec<Program>,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
     pub without_effect: Vec<String>,
 }
@@ -260,6 +268,9 @@ impl Config {
             "store",
             "github",
             "mode",
+            "remediate",
+            "control",
+            "command",
         ])?;
         let mut without_effect = vec![];
         Ok(Config {
@@ -274,6 +285,10 @@ impl Config {
             watch: sections::watch(root.section("watch")?)?,
             audit: audit::audit(root.section("audit")?, environment, folder)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
+            mode: remediate::mode(root.section("mode")?)?,
+            remediate: remediate::remediate(root.section("remediate")?, folder)?,
+            controls: remediate::controls(root.tables("control")?, environment, folder)?,
+            commands: remediate::commands(root.tables("command")?)?,
             without_effect: {
                 sections::reserved(root, &mut without_effect)?;
                 without_effect

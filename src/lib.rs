@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | [`model`] | records, pipelines, series, windows, detections and their Arrow schemas | nothing of ours |
 //! | [`audit`] | what was decided and done, as a chain of entries that shows every later change | `model` |
-//! | [`config`] | `maturion.toml` and the environment, validated | nothing of ours |
+//! | [`config`] | `maturion.toml` and the environment, validated | `model` |
 //! | [`decode`] | JSON records to Arrow batches, or a reason in words | `model` |
 //! | [`window`] | plan splitting, partial states, watermarks, open windows, the sketch | `model` |
 //! | [`detect`] | baselines, techniques, rules: closed windows of a series become detections | `model` |
@@ -29,6 +29,8 @@
 //! | [`explain`] | why a detection fired, from the rows of the tables, as text and as a picture | `model` |
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
+//! | [`decide`] | from an intent to a permission: ten steps, the catalogue, Cedar | `model`, `config` |
+//! | [`act`] | adapters: calls to the platform's control interface, programs from a list | `model`, `config` |
 //! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
 //! | [`serve`] | the doors: HTTP for ingestion, SQL, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
@@ -40,11 +42,13 @@
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |
 
+pub mod act;
 pub mod audit;
 pub mod backfill;
 pub mod cases;
 pub mod cli;
 pub mod config;
+pub mod decide;
 pub mod decode;
 pub mod demo;
 pub mod detect;

@@ -8,4 +8,5 @@ pub mod pipeline;
 pub mod principal;
 pub mod schema;
 pub mod series;
+pub mod template;
 pub mod time;

@@ -1,13 +1,22 @@
 //! `maturion check`: everything that can be known without starting anything.
 
+use crate::act::Adapters;
 use crate::cases;
-use crate::config::{Config, PipelineFiles};
+use crate::config::{Config, PipelineFiles, PolicyFiles};
+use crate::decide::Policy;
+use crate::model::action::Mode;
 use crate::roles::runtime;
 
 use super::{Failure, output};
 
-/// Reads and plans all pipelines and reads their tests, and says how many.
+/// Reads and plans all pipelines, reads their tests and the policy, and says how many of each.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    let pipelines = pipelines(config)?;
+    let policy = policy(config)?;
+    output::print(&format!("{pipelines}: ok\n{policy}: ok\n"))
+}
+
+fn pipelines(config: &Config) -> Result<String, Failure> {
     let set = runtime::compile(config)?;
     let rules: usize = set.pipelines().iter().map(|compiled| compiled.pipeline.rules.len()).sum();
     let pipelines = set.pipelines().iter().map(|compiled| compiled.pipeline.clone()).collect::<Vec<_>>();
@@ -21,5 +30,30 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     };
     let pipelines = output::counted(set.pipelines().len() as u64, "pipeline");
     let rules = output::counted(rules as u64, "rule");
-    output::print(&format!("{pipelines} ({from}), {rules}{tests}: ok\n"))
+    Ok(format!("{pipelines} ({from}), {rules}{tests}"))
+}
+
+/// Where actions are done, what they need must be configured too.
+fn policy(config: &Config) -> Result<String, Failure> {
+    let policy = Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?;
+    let unusable = |reason: String| Failure::Unusable(reason);
+    let adapters = Adapters::new(&config.controls, &config.commands).map_err(|error| unusable(error.to_string()))?;
+    let mode = match config.mode {
+        Mode::Observe => "observe",
+        Mode::Act => "act",
+    };
+    let missing = policy.actions().iter().find_map(|action| adapters.missing(action));
+    if let (Mode::Act, Some(missing)) = (config.mode, missing) {
+        return Err(unusable(format!("[mode] `actions` is \"act\", but {missing}")));
+    }
+    let from = match &config.remediate.policy {
+        PolicyFiles::Shipped => "the shipped ones".to_owned(),
+        PolicyFiles::Folder(folder) => format!("from {}", folder.display()),
+    };
+    let actions = output::counted(policy.actions().len() as u64, "action");
+    let permissions = match policy.permissions() {
+        1 => "1 policy".to_owned(),
+        count => format!("{count} policies"),
+    };
+    Ok(format!("{actions} ({from}), {permissions}, mode {mode}"))
 }

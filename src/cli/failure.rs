@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::backfill::BackfillError;
 use crate::cases::CaseError;
 use crate::config::ConfigError;
+use crate::decide::PolicyError;
 use crate::demo::DemoError;
 use crate::generate::GenerateError;
 use crate::log::LogError;
@@ -55,6 +56,12 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
+        Failure::Unusable(error.to_string())
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Failure {
         Failure::Unusable(error.to_string())
     }
 }

@@ -177,27 +177,17 @@ pub(super) fn pipelines(mut table: Table, folder: &Path) -> Result<PipelineFiles
     if configured || dir.is_dir() { Ok(PipelineFiles::Folder { dir, sql }) } else { Ok(PipelineFiles::Shipped) }
 }
 
-/// Checks the sections that belong to parts of Maturion that this version does not have, so that one file serves all versions.
+/// Checks the section that belongs to a part of Maturion that this version does not have, so that one file serves all versions.
 pub(super) fn reserved(mut root: Table, without_effect: &mut Vec<String>) -> Result<(), DocumentError> {
-    let mut checked = |section: &str, known: &[&str]| -> Result<Vec<Located<String>>, DocumentError> {
-        let mut table = root.section(section)?;
-        table.allow_only(known)?;
-        let mut texts = vec![];
-        for key in known {
-            if let Some(text) = table.text(key)? {
-                without_effect.push(format!("[{section}] {key}"));
-                texts.push(text);
-            }
+    let known = ["repository", "token_env", "token_file", "api_url"];
+    let mut table = root.section("github")?;
+    table.allow_only(&known)?;
+    for key in known {
+        if table.text(key)?.is_some() {
+            without_effect.push(format!("[github] {key}"));
         }
-        Ok(texts)
-    };
-    checked("github", &["repository", "token_env", "token_file", "api_url"])?;
-    match checked("mode", &["actions"])?.iter().find(|mode| !["observe", "act"].contains(&mode.value.as_str())) {
-        Some(mode) => {
-            Err(mode.origin.error(format!("`actions` must be \"observe\" or \"act\", not \"{}\"", mode.value)))
-        }
-        None => Ok(()),
     }
+    Ok(())
 }
 
 fn checked(text: Located<String>, is_valid: impl Fn(&str) -> bool, reason: &str) -> Result<String, DocumentError> {

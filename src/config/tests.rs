@@ -42,10 +42,8 @@ fn every_key_of_the_documented_file_is_accepted() {
     let config = parse(text, &[("PASSWORD", "hunter2")]).expect("a valid file");
     assert_eq!(config.kafka.brokers, Brokers::Kafka("one:9092,two:9092".to_owned()));
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
-    assert_eq!(
-        config.without_effect,
-        ["[github] repository", "[github] token_env", "[github] api_url", "[mode] actions"]
-    );
+    assert_eq!(config.without_effect, ["[github] repository", "[github] token_env", "[github] api_url"]);
+    assert_eq!(config.mode, Mode::Observe);
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 

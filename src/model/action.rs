@@ -71,8 +71,10 @@ impl ActionKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
     pub kind: ActionKind,
-    /// What it does, in the words of the audit: `restart edge function`.
+    /// What it does, in a few words: `restart edge function`.
     pub title: String,
+    /// The sentence of the audit, in which `{target}`, `{organisation}`, `{from}`, `{to}` and `{reason}` are filled in.
+    pub audit: String,
     /// `Trivial` or `Configuration`; the floor refuses all else.
     pub scope: Scope,
     /// Someone has looked at this change of configuration and approved it in advance.
@@ -125,8 +127,7 @@ pub enum AdapterSpec {
     Command(CommandSpec),
 }
 
-/// The calls of an action. Paths and bodies are templates: `{target}`, `{organisation}`, `{value}` and `{parameter}` are
-/// filled in, encoded for the place where they stand.
+/// The calls of an action. Paths and the texts within bodies are [templates](super::template).
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSpec {
     /// The `[[control]]` that is called: its URL and token are the operator's.
@@ -145,7 +146,8 @@ pub struct HttpCall {
     pub method: String,
     /// Begins with `/`.
     pub path: String,
-    /// The text of a JSON object; none sends no body.
+    /// The text of a JSON object; none sends no body. A text that is nothing but `{value}` becomes the number, one that is
+    /// nothing but `{before}` the state before; a body that is nothing but `"{before}"` is the state before.
     pub body: Option<String>,
 }
 

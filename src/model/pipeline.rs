@@ -182,7 +182,9 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// As it is written in files, on topics and in tables.
+    pub const ALL: [Severity; 4] = [Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
+    /// The name in configuration, in policies and on the topics.
     pub fn name(self) -> &'static str {
         match self {
             Severity::Low => "low",
@@ -212,6 +214,28 @@ pub enum Scope {
     CodeMajor,
     Schema,
     Architecture,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 6] =
+        [Scope::Trivial, Scope::Configuration, Scope::CodeMinor, Scope::CodeMajor, Scope::Schema, Scope::Architecture];
+
+    /// The name in configuration, in policies and on the topics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Trivial => "trivial",
+            Scope::Configuration => "configuration",
+            Scope::CodeMinor => "code_minor",
+            Scope::CodeMajor => "code_major",
+            Scope::Schema => "schema",
+            Scope::Architecture => "architecture",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn from_name(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.name() == name)
+    }
 }
 
 /// The action a rule proposes; the target is the series' module.

@@ -11,6 +11,9 @@ const PIPELINE: &str = "name = \"load\"\nsource = \"logs\"\nsql = \"load.sql\"\n
 const SQL: &str = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, module, count(*) AS requests\n\
                    FROM logs\nGROUP BY 1, 2\n";
 
+/// What `check` says of the policy in the binary.
+const SHIPPED_POLICY: &str = "9 actions (the shipped ones), 3 policies, mode observe: ok\n";
+
 /// A folder with a configuration and one valid pipeline.
 fn folder(configuration: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -48,14 +51,15 @@ fn refuses(folder: &TempDir, arguments: &[&str], code: i32, sentence: &str) {
 #[test]
 fn check_says_what_it_checked() {
     let folder = folder("");
-    let expected = (0, "1 pipeline (from pipelines), 0 rules: ok\n".to_owned(), String::new());
+    let expected = (0, format!("1 pipeline (from pipelines), 0 rules: ok\n{SHIPPED_POLICY}"), String::new());
     assert_eq!(run(&mut command(folder.path(), &["check"])), expected);
 }
 
 #[test]
 fn the_shipped_pipelines_pass_the_check_from_any_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let expected = (0, "12 pipelines (the shipped ones), 17 rules, 8 tests: ok\n".to_owned(), String::new());
+    let expected =
+        (0, format!("12 pipelines (the shipped ones), 17 rules, 8 tests: ok\n{SHIPPED_POLICY}"), String::new());
     assert_eq!(run(&mut command(folder.path(), &["check"])), expected);
 }
 
