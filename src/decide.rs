@@ -15,6 +15,8 @@
 //! `decide` never reads a clock, a file or what happened: all it knows of the world is in [`Circumstances`], so that a
 //! decision can be repeated later from what was written down about it. It never does anything.
 
+use std::fmt;
+
 use cedar_policy::ffi::DetailedError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,6 +39,9 @@ mod steps;
 pub use sentence::sentence;
 pub use steps::{ATTEMPTS_MAX, BREAKER_HALF_OPENS_AFTER, BREAKER_OPENS_AT, not_before};
 
+/// As a number of tenants: all of them, however many there are.
+pub const EVERYONE: u32 = u32::MAX;
+
 /// Everything that a decision depends on besides the intent and the policy. All of it is counted by the caller.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Circumstances {
@@ -57,7 +62,7 @@ pub struct Circumstances {
     pub baseline_warm: bool,
     /// The target has sent telemetry. Asked only where no list of targets is configured.
     pub target_seen: bool,
-    /// Organisations that the action would touch; 0: nobody knows.
+    /// Organisations that the action would touch, or [`EVERYONE`]; 0: nobody knows.
     pub tenants_affected: u32,
     /// The value of the action's parameter, as it was read just now.
     pub value_before: Option<f64>,
@@ -173,6 +178,41 @@ pub enum Step {
     Budget,
     Breaker,
     BlastRadius,
+}
+
+impl Verdict {
+    /// The verdict in a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Act => "act",
+            Verdict::Observe => "observe",
+            Verdict::Refuse => "refuse",
+        }
+    }
+}
+
+impl Step {
+    /// The step in a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Gate => "gate",
+            Step::Signal => "signal",
+            Step::Floor => "floor",
+            Step::Permit => "permit",
+            Step::Range => "range",
+            Step::Key => "key",
+            Step::Lease => "lease",
+            Step::Budget => "budget",
+            Step::Breaker => "breaker",
+            Step::BlastRadius => "blast_radius",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.step.name(), self.text)
+    }
 }
 
 /// Why there is no usable policy.

@@ -265,7 +265,7 @@ mod series_as_object {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use serde_json::{Map, Value};
 
-    use super::{Label, Series};
+    use super::Series;
 
     pub(super) fn serialize<S: Serializer>(series: &Series, serializer: S) -> Result<S::Ok, S::Error> {
         series.to_json().serialize(serializer)

@@ -30,9 +30,10 @@
 //! | [`log`] | the log interface; Apache Kafka and the in-process log behind it; the topics | `events` |
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`decide`] | from an intent to a permission: ten steps, the catalogue, Cedar | `model`, `config` |
+//! | [`incident`] | what is done about detections: claims, the life of incidents, attempts and their proof | `model`, `decide` |
 //! | [`act`] | adapters: calls to the platform's control interface, programs from a list | `model`, `config` |
 //! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
-//! | [`serve`] | the doors: HTTP for ingestion, SQL, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query` |
+//! | [`serve`] | the doors: HTTP for ingestion, SQL, commands, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query`, `incident` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |
 //! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |

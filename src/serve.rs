@@ -32,6 +32,7 @@ use users::Users;
 
 mod asking;
 mod client;
+mod commands;
 mod connections;
 pub mod guard;
 mod http;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub logs_topic: String,
     /// Full name of the topic behind `topic=metrics`.
     pub metrics_topic: String,
+    /// Full name of the topic that commands are written to.
+    pub intents_topic: String,
     /// What answers SQL; without it such a request gets 503.
     pub engine: Option<Arc<Engine>>,
     /// Who may ask beside whoever has the token.

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::catalogue::Budget;
 use super::permission::Permissions;
-use super::{Circumstances, floor as names};
+use super::{Circumstances, EVERYONE, floor as names};
 use crate::model::action::{Action, Intent, Mode, Parameter, ValueChange};
 use crate::model::pipeline::{Micros, Scope};
 
@@ -223,13 +223,15 @@ pub(super) fn blast_radius(action: &Action, case: &Circumstances) -> Answer {
     if tenants == 0 {
         return Err("nobody knows how many organisations it touches".to_owned());
     }
+    let touched =
+        if tenants == EVERYONE { "every organisation".to_owned() } else { format!("{tenants} organisations") };
     if is_for_one && tenants > 1 {
-        return Err(format!("it is for one organisation and would touch {tenants}"));
+        return Err(format!("it is for one organisation and would touch {touched}"));
     }
     if modules == 0 || u64::from(unhealthy) * 100 > u64::from(modules) * UNHEALTHY_PERCENT_MAX {
         return Err(format!("{unhealthy} of {modules} modules are unhealthy: it is not the modules that are wrong"));
     }
-    Ok(format!("it touches {tenants} of the organisations; {unhealthy} of {modules} modules are unhealthy"))
+    Ok(format!("it touches {touched}; {unhealthy} of {modules} modules are unhealthy"))
 }
 
 /// Rounded up, so that nobody comes a moment too early.

@@ -44,6 +44,20 @@ pub enum ClaimError {
     OtherTime,
 }
 
+impl ClaimError {
+    /// The reason without anything of the message.
+    pub fn word(&self) -> &'static str {
+        match self {
+            ClaimError::Malformed(_) => "malformed",
+            ClaimError::UnknownRule { .. } => "unknown rule",
+            ClaimError::OtherSeries(_) => "other series",
+            ClaimError::OtherSeverity(_) => "other severity",
+            ClaimError::NoBreach => "no breach",
+            ClaimError::OtherTime => "other time",
+        }
+    }
+}
+
 /// What one message says, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {

@@ -432,7 +432,10 @@ fn a_restart_at_any_step_ends_the_same() {
         story.say(RESOLVED, "high", 0.0, true);
         maybe_crash(&mut story);
         story.pass(11 * MINUTE);
-        serde_json::to_value(story.incident()).unwrap()
+        let mut ended = serde_json::to_value(story.incident()).unwrap();
+        // Counts transactions, of which this story has none.
+        ended["revision"] = json!(null);
+        ended
     };
     let whole = run(0);
     assert_eq!(whole["phase"], "resolved");

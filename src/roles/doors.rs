@@ -30,6 +30,7 @@ impl Doors {
             body_bytes_max: config.serve.body_bytes_max,
             logs_topic: runtime.topics.logs(),
             metrics_topic: runtime.topics.metrics(),
+            intents_topic: runtime.topics.intents(),
             engine: engine.clone(),
             users: Arc::clone(&users),
         };

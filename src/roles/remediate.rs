@@ -24,13 +24,15 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::Runtime;
-use crate::audit::Chain;
+use crate::audit::{Chain, Checkpoint, KeyError, Notary};
+use crate::config::Secret;
 use crate::decide::Policy;
 use crate::events;
 use crate::incident::attempt::{Answer, Call};
 use crate::incident::book::{Book, Command, Settings};
 use crate::incident::claim::Rules;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
+use crate::model::pipeline::Micros;
 use crate::serve::status::RoleState;
 use hands::{Finished, Hands, Task};
 use windows::Windows;
@@ -67,6 +69,8 @@ pub enum RemediateError {
     Write { key: String, reason: String },
     #[error("the end of the audit chain cannot be read: {0}")]
     Chain(String),
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// What the role is made of, besides the log.
@@ -76,6 +80,14 @@ pub struct RemediateSettings {
     pub book: Settings,
     /// Nothing is done while this file exists.
     pub kill_switch: PathBuf,
+    pub signing: Option<Signing>,
+}
+
+/// With what the audit is signed, and how often.
+#[derive(Clone)]
+pub struct Signing {
+    pub key: Secret,
+    pub interval: Micros,
 }
 
 /// One worker of stage three.
@@ -96,6 +108,7 @@ pub struct Remediate<H> {
 struct Actor {
     book: Book,
     chain: Chain,
+    notary: Option<Notary>,
     windows: Windows,
     /// What the hands are at.
     in_flight: BTreeSet<Key>,
@@ -158,7 +171,7 @@ impl<H: Hands> Remediate<H> {
             actor.windows.read(&self.runtime, &mut actor.book, now)?;
             actor.book.tick(now, actor.chain.head().seq + 1);
         }
-        let has_more = !mail.forward.is_empty() || self.actor.as_ref().is_some_and(|actor| actor.book.has_outputs());
+        let has_more = !mail.forward.is_empty() || self.actor.as_ref().is_some_and(|actor| actor.has_more(now));
         let is_due = self.is_behind() && self.since_commit() >= QUIET_COMMIT_INTERVAL;
         if has_more || is_due || change.is_some() {
             self.commit(session)?;
@@ -232,14 +245,18 @@ impl<H: Hands> Remediate<H> {
 
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
         self.last_commit = self.runtime.clock.elapsed();
+        let now = self.runtime.clock.wall();
         if let Some(actor) = &mut self.actor {
             let outputs = actor.book.take_outputs();
-            writing::send(&self.runtime, session, actor, &outputs)?;
+            writing::send(&self.runtime, session, actor, &outputs, now)?;
         }
         let offsets =
             self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset });
         session.commit(&offsets.collect::<Vec<_>>())?;
         self.committed = self.next.clone();
+        if let Some(actor) = &mut self.actor {
+            actor.committed(now);
+        }
         Ok(())
     }
 
@@ -323,27 +340,43 @@ impl<H: Hands> Remediate<H> {
 }
 
 impl Actor {
-    fn read(&mut self, inbox: &[(Vec<u8>, String, Vec<u8>)], now: i64) {
+    /// True if something is to be written.
+    fn has_more(&self, now: Micros) -> bool {
+        self.book.has_outputs() || self.checkpoint(now).is_some()
+    }
+
+    /// What signs the chain up to its end, if that is due.
+    fn checkpoint(&self, now: Micros) -> Option<Checkpoint> {
+        self.notary.as_ref()?.due(self.chain.head(), now)
+    }
+
+    /// What was sent is written.
+    fn committed(&mut self, now: Micros) {
+        let is_signed = self.checkpoint(now).is_some();
+        if let Some(notary) = self.notary.as_mut().filter(|_| is_signed) {
+            notary.committed(self.chain.head(), now);
+        }
+    }
+
+    fn read(&mut self, inbox: &[(Vec<u8>, String, Vec<u8>)], now: Micros) {
         for (kind, event_type, value) in inbox {
             if kind == DETECTION {
                 // What is refused is in the audit.
                 if let Err(error) = self.book.hear(event_type, value, now) {
-                    events::claim_refused(&error.to_string());
+                    events::claim_refused(error.word());
                 }
             } else if kind == COMMAND {
-                let command = serde_json::from_slice::<Command>(value).map_err(|error| error.to_string());
-                let done =
-                    command.and_then(|command| self.book.command(command, now).map_err(|error| error.to_string()));
-                if let Err(reason) = done {
-                    events::claim_refused(&reason);
+                let command = serde_json::from_slice::<Command>(value).ok();
+                if command.is_none_or(|command| self.book.command(command, now).is_err()) {
+                    events::claim_refused("unusable command");
                 }
             } else {
-                events::claim_refused("a message of maturion.intents is of no known kind");
+                events::claim_refused("unknown kind");
             }
         }
     }
 
-    fn hear_answers(&mut self, hands: &mut impl Hands, now: i64) {
+    fn hear_answers(&mut self, hands: &mut impl Hands, now: Micros) {
         for finished in hands.finished() {
             match finished {
                 Finished::Call { incident_id, action_id, call, answer } => {
@@ -366,7 +399,7 @@ impl Actor {
     }
 
     /// What is to be done now. A call that may have been made, of an action that must not be done twice, counts as made.
-    fn tasks(&mut self, policy: &Policy, now: i64) -> Vec<Task> {
+    fn tasks(&mut self, policy: &Policy, now: Micros) -> Vec<Task> {
         let mut tasks = Vec::new();
         let mut made = Vec::new();
         for (incident, job) in self.book.jobs(now) {

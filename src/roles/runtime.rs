@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::observe::{self, Observing};
 use super::remediate::hands::PlatformHands;
-use super::remediate::{Remediate, RemediateSettings};
+use super::remediate::{Remediate, RemediateSettings, Signing};
 use super::store::{StoreLimits, StoreWorker};
 use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
 use crate::act::Adapters;
@@ -197,6 +197,11 @@ impl Runtime {
             policy: Arc::new(Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?),
             book: Settings { mode: config.mode, ..Settings::default() },
             kill_switch: config.remediate.kill_switch_file.clone(),
+            signing: config
+                .audit
+                .key
+                .clone()
+                .map(|key| Signing { key, interval: micros(config.audit.checkpoint_interval) }),
         };
         let adapters = Arc::new(Adapters::new(&config.controls, &config.commands)?);
         let runtime = self.clone();

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::Settings;
+use super::commands;
 use super::guard::Guard;
 use super::ingest::{self, Ingestion};
 use super::sql::{self, Answering};
@@ -31,6 +32,7 @@ pub struct Door {
     board: Arc<StatusBoard>,
     pub ingestion: Ingestion,
     pub answering: Answering,
+    pub intents_topic: Box<str>,
 }
 
 /// A request that is not served, and why.
@@ -65,9 +67,10 @@ pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appende
     let guard = Guard::new(address, settings.token.clone());
     let ingestion = Ingestion::new(&settings, appender);
     let answering = Answering { engine: settings.engine.clone(), users: Arc::clone(&settings.users) };
-    let door = Arc::new(Door { guard, board, ingestion, answering });
+    let door = Arc::new(Door { guard, board, ingestion, answering, intents_topic: settings.intents_topic.into() });
     let behind_token = Router::new()
         .route("/ingest/json", post(ingest::handle).layer(DefaultBodyLimit::max(settings.body_bytes_max)))
+        .merge(commands())
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(&door), ask_for_token));
@@ -79,6 +82,16 @@ pub fn router(settings: Settings, address: SocketAddr, appender: Arc<dyn Appende
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path") })
         .layer(from_fn_with_state(Arc::clone(&door), ask_for_origin))
         .with_state(door)
+}
+
+/// What people tell the agent.
+fn commands() -> Router<Arc<Door>> {
+    Router::new()
+        .route("/api/v1/incidents/{id}/acknowledge", post(commands::acknowledge))
+        .route("/api/v1/incidents/{id}/unlock", post(commands::unlock))
+        .route("/api/v1/silences", post(commands::silence))
+        .route("/api/v1/silences/{id}/end", post(commands::end_silence))
+        .layer(DefaultBodyLimit::max(commands::BODY_BYTES_MAX))
 }
 
 async fn ask_for_origin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {

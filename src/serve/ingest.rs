@@ -81,6 +81,13 @@ impl Ingestion {
         }
     }
 
+    /// Writes one record that is not ingested, and waits until the log has it.
+    pub(super) fn send(&self, record: Outgoing<'_>) -> Result<(), Refusal> {
+        let appender = self.writer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        appender.append(record)?;
+        Ok(appender.flush(FLUSH_WAIT)?)
+    }
+
     fn topic(&self, input: Input) -> Arc<str> {
         Arc::clone(match input {
             Input::Logs => &self.logs_topic,

@@ -84,6 +84,7 @@ fn a_running_instance_takes_records_over_http() {
         body_bytes_max: 4 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        intents_topic: "maturion.intents".to_owned(),
         engine: None,
         users: Arc::default(),
     };

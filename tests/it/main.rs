@@ -28,6 +28,7 @@ mod panes;
 mod python;
 mod readme;
 mod reference;
+mod remediate;
 mod scale;
 mod serve;
 mod simulation;

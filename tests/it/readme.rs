@@ -200,6 +200,7 @@ fn its_record_is_accepted() {
         body_bytes_max: 1 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        intents_topic: "maturion.intents".to_owned(),
         engine: None,
         users: Arc::default(),
     };

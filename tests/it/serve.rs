@@ -53,6 +53,7 @@ fn settings() -> Settings {
         body_bytes_max: BODY_BYTES_MAX,
         logs_topic: "t.telemetry.logs".to_owned(),
         metrics_topic: "t.telemetry.metrics".to_owned(),
+        intents_topic: "maturion.intents".to_owned(),
         engine: None,
         users: Arc::default(),
     }

@@ -339,7 +339,7 @@ impl Book {
 
 /// The last step and what it said: the one that refused, if one did.
 fn last_reason(decision: &Decision) -> String {
-    decision.reasons.last().map(|reason| format!("{}: {}", reason.step.name(), reason.text)).unwrap_or_default()
+    decision.reasons.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// True if what refused passes by itself, so that it is worth asking again.

@@ -3,13 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Book, Incident};
-use crate::decide::{Circumstances, Counts, Lease};
+use crate::decide::{Circumstances, Counts, EVERYONE, Lease};
 use crate::incident::claim::RuleFacts;
 use crate::model::action::{Action, Intent};
 use crate::model::pipeline::{Micros, Severity};
-
-/// Organisations that an action for nobody in particular touches: all of them, however many there are.
-const EVERYONE: u32 = u32::MAX;
 
 impl Book {
     /// The case of this intent, as it is now. None: the incident or its rule is gone.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::windows::Windows;
 use super::{Actor, ROLE, RemediateError, RemediateSettings, rules};
-use crate::audit::{Chain, Head, Message};
+use crate::audit::{Chain, Head, KeyError, Message, Notary, Signer};
 use crate::incident::book::Book;
 use crate::log::{LogError, Partition};
 use crate::roles::Runtime;
@@ -30,9 +30,12 @@ pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<A
             book.restore_silence(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
         }
     }
+    let signing = settings.signing.as_ref();
+    let notary = signing.map(|with| Ok::<_, KeyError>(Notary::new(Signer::parse(with.key.reveal())?, with.interval)));
     Ok(Actor {
         book,
         chain: Chain::after(chain_end(runtime)?),
+        notary: notary.transpose()?,
         windows: Windows::default(),
         in_flight: BTreeSet::new(),
         unsent: HashSet::new(),

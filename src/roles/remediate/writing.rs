@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::restoring::{SILENCE_PREFIX, SILENCES_AT};
 use super::{Actor, RemediateError};
 use crate::audit::canonical::canonical;
-use crate::audit::{Draft, Kind};
+use crate::audit::{CHECKPOINT, Draft, Kind};
 use crate::incident::book::outputs::{Fact, FactKind, Outputs};
 use crate::log::partitioner::partition_of;
 use crate::log::{LogError, Outgoing, Session};
@@ -18,13 +18,19 @@ pub(super) fn send(
     session: &mut dyn Session,
     actor: &mut Actor,
     outputs: &Outputs,
+    now: Micros,
 ) -> Result<(), RemediateError> {
     send_incidents(runtime, session, actor, outputs)?;
     send_silences(runtime, session, outputs)?;
-    let (topic, now) = (runtime.topics.audit(), runtime.clock.wall());
+    let topic = runtime.topics.audit();
     for fact in &outputs.facts {
         let entry = actor.chain.append(&draft(fact, now));
         let (key, value) = (entry.key.as_deref().map(str::as_bytes), Some(entry.text().as_bytes()));
+        session.send(Outgoing { topic: &topic, partition: Some(0), key, value, ..Outgoing::default() })?;
+    }
+    if let Some(checkpoint) = actor.checkpoint(now) {
+        let text = checkpoint.text();
+        let (key, value) = (Some(CHECKPOINT.as_bytes()), Some(text.as_bytes()));
         session.send(Outgoing { topic: &topic, partition: Some(0), key, value, ..Outgoing::default() })?;
     }
     Ok(())

@@ -24,6 +24,7 @@ fn open(engine: Option<Arc<Engine>>, token: Option<&str>) -> ServeHandle {
         body_bytes_max: 1 << 20,
         logs_topic: "telemetry.logs".to_owned(),
         metrics_topic: "telemetry.metrics".to_owned(),
+        intents_topic: "maturion.intents".to_owned(),
         engine,
         users: users(),
     };
