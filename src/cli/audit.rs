@@ -71,7 +71,7 @@ fn verify(config: &Config, arguments: &VerifyArguments) -> Result<(), Failure> {
         None => read_topic(config, &mut verifier)?,
     }
     let report = verifier.finish().map_err(|fault| {
-        Failure::Work(vec![fault.to_string(), format!("the audit cannot be relied upon from entry {} on", fault.seq())])
+        Failure::work(format!("the audit is not as it was written, from entry {} on: {fault}", fault.seq()))
     })?;
     output::print(&told(&report, has_keys, config.audit.checkpoint_interval))
 }
