@@ -52,10 +52,7 @@ fn a_file_is_verified_line_by_line() {
     write(&folder, &all[..7]);
     let (code, said, _) = run(folder.path(), &["verify", "audit.ndjson"]);
     assert_eq!(code, 0);
-    assert!(
-        said.contains("signed up to entry 4") && said.contains("2 entries since, which only the chain protects"),
-        "{said}"
-    );
+    assert!(said.contains("signed up to entry 4") && said.contains("2 since, which only the chain protects"), "{said}");
     let (code, _, error) = run(folder.path(), &["verify", "audit.ndjson", "--expect", &end.to_string()]);
     let cut = "from entry 7 on: the chain ends with entry 6, but entry 8 is expected: what followed was cut off\n";
     assert_eq!((code, error), (1, format!("maturion: the audit is not as it was written, {cut}")));

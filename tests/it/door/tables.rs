@@ -77,7 +77,7 @@ fn row(table: StoreTable, organisation: Option<&str>, own: &str, number: i64) ->
             "evidence_sql": format!("SELECT '{own}'"), "state": json!({"note": format!("state-of-{own}")}).to_string(),
         }),
         StoreTable::Audit => json!({
-            "time": time, "kind": ["decision", "intent", "effect", "verified"][(number % 4) as usize], "seq": number + 1,
+            "time": time, "kind": AUDIT_KINDS[(number % 4) as usize], "seq": number + 1,
             "actor": format!("actor-of-{own}"), "sentence": format!("sentence {number} of {own}"),
             "incident_id": format!("incident-{}-of-{own}", number % 5), "action_id": format!("action-{}-of-{own}", number / 4),
             "action": "function_recycle", "target": module, "decision": (number % 4 == 0).then_some("allow"),
@@ -89,6 +89,9 @@ fn row(table: StoreTable, organisation: Option<&str>, own: &str, number: i64) ->
     all.extend(rest.as_object().unwrap().clone());
     Value::Object(all)
 }
+
+/// The life of an action.
+const AUDIT_KINDS: [&str; 4] = ["decision", "intent", "effect", "verified"];
 
 fn detection(organisation: Option<&str>, own: &str, module: &str, number: i64) -> Value {
     let change = ["opened", "updated", "resolved"][(number % 3) as usize];
