@@ -187,12 +187,13 @@ pub struct Entry {
 impl Entry {
     pub(super) fn after(head: Head, draft: &Draft) -> Entry {
         let mut members = draft.members();
-        members.insert("seq", (head.seq + 1).to_string());
+        let seq = head.seq.saturating_add(1);
+        members.insert("seq", seq.to_string());
         members.insert("previous_hash", quoted(&head.hash.to_string()));
         let hash = hash(&written(&members));
         members.insert("hash", quoted(&hash.to_string()));
         Entry {
-            head: Head { seq: head.seq + 1, hash },
+            head: Head { seq, hash },
             key: draft.action_id.clone().or_else(|| draft.incident_id.clone()),
             text: written(&members),
         }

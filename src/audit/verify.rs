@@ -54,6 +54,7 @@ pub struct Signed {
 pub struct Verifier {
     trusted: Vec<PublicKey>,
     expected: BTreeMap<u64, Hash>,
+    entries: u64,
     first: u64,
     head: Head,
     time: String,
@@ -72,6 +73,7 @@ impl Verifier {
         Verifier {
             trusted,
             expected: expected.iter().map(|head| (head.seq, head.hash)).collect(),
+            entries: 0,
             first: 1,
             head: Head::NONE,
             time: String::new(),
@@ -122,7 +124,7 @@ impl Verifier {
             return Err(Fault::Unsigned { first: self.first });
         }
         Ok(Report {
-            entries: if last == 0 { 0 } else { last - self.first + 1 },
+            entries: self.entries,
             checkpoints: self.checkpoints,
             first: self.first,
             head: self.head,
@@ -138,7 +140,7 @@ impl Verifier {
         if self.head == Head::NONE {
             self.begin(&link)?;
         }
-        let next = self.head.seq + 1;
+        let Some(next) = self.head.seq.checked_add(1) else { return Err(Fault::Second { seq: link.head.seq }) };
         if link.head.seq < next {
             let is_same = self.hash(link.head.seq) == Some(link.head.hash);
             return Err(if is_same {
@@ -156,6 +158,7 @@ impl Verifier {
         if self.expected.get(&next).is_some_and(|expected| *expected != link.head.hash) {
             return Err(Fault::Unexpected { seq: next });
         }
+        self.entries += 1;
         self.head = link.head;
         self.time = link.time;
         self.hashes.push_back(link.head.hash);
@@ -183,7 +186,7 @@ impl Verifier {
     /// The hash of an entry that was taken, if it is kept.
     fn hash(&self, seq: u64) -> Option<Hash> {
         let back = usize::try_from(self.head.seq.checked_sub(seq)?).ok()?;
-        let place = self.hashes.len().checked_sub(back + 1)?;
+        let place = self.hashes.len().checked_sub(back.checked_add(1)?)?;
         self.hashes.get(place).copied()
     }
 
@@ -217,7 +220,7 @@ impl Verifier {
         let Some(hash) = self.hash(seq) else { return Err(Fault::TooFar { seq }) };
         let reached = self.signed.as_ref().map_or(0, |signed| signed.seq);
         if hash != checkpoint.head.hash {
-            let from = (reached + 1).max(self.first).min(seq);
+            let from = reached.saturating_add(1).max(self.first).min(seq);
             return Err(Fault::NotAsSigned { from, to: seq, time: checkpoint.time });
         }
         if !self.trusted.is_empty() && seq >= reached {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::audit::{Head, KeyError, PublicKey, Report, Signer, Verifier};
-use crate::config::{Brokers, Config, Secret};
+use crate::config::{Brokers, Config};
 use crate::log::topics::Topics;
 use crate::roles::{self, runtime};
 
@@ -71,7 +71,7 @@ fn verify(config: &Config, arguments: &VerifyArguments) -> Result<(), Failure> {
         None => read_topic(config, &mut verifier)?,
     }
     let report = verifier.finish().map_err(|fault| {
-        Failure::Work(vec![fault.to_string(), format!("the audit cannot be relied upon from entry {} on", fault.seq())])
+        Failure::work(format!("the audit is not as it was written, from entry {} on: {fault}", fault.seq()))
     })?;
     output::print(&told(&report, has_keys, config.audit.checkpoint_interval))
 }
@@ -123,8 +123,7 @@ fn told(report: &Report, has_keys: bool, interval: Duration) -> String {
             let open = match head.seq - seq {
                 0 => "nothing since".to_owned(),
                 open => format!(
-                    "{} since, which only the chain protects (the next checkpoint is due within {} of them)",
-                    output::counted(open, "entry").replace("entrys", "entries"),
+                    "{open} since, which only the chain protects (the next checkpoint is due within {} of them)",
                     humantime::format_duration(interval)
                 ),
             };

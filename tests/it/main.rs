@@ -8,6 +8,7 @@
 
 mod act;
 mod agent;
+mod audit;
 mod cli;
 mod compose;
 mod deadlines;

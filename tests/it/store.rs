@@ -13,6 +13,7 @@ mod delta;
 mod kill;
 mod readers;
 mod role;
+mod views;
 
 /// A store below `folder`, with one measure.
 fn open(folder: &std::path::Path) -> Arc<Store> {

@@ -57,11 +57,11 @@ impl Fault {
     /// The first entry of which something is wrong.
     pub fn seq(&self) -> u64 {
         match self {
-            Fault::Unreadable { after, .. } => after + 1,
+            Fault::Unreadable { after, .. } => after.saturating_add(1),
             // Its own number may be what was edited.
-            Fault::Edited { after, .. } => after + 1,
+            Fault::Edited { after, .. } => after.saturating_add(1),
             Fault::Missing { from, .. } | Fault::NotAsSigned { from, .. } => *from,
-            Fault::CutOff { last, .. } => last + 1,
+            Fault::CutOff { last, .. } => last.saturating_add(1),
             Fault::BeginsLate { first } | Fault::Unsigned { first } => *first,
             Fault::Reordered { seq }
             | Fault::Twice { seq }

@@ -222,6 +222,15 @@ fn an_entry_in_another_spelling_is_found() {
     assert!(matches!(verify(&messages).unwrap_err(), Fault::Unreadable { after: 3, .. }));
 }
 
+#[test]
+fn a_number_without_a_next_one_does_not_panic() {
+    let before = Head { seq: u64::MAX - 1, hash: Hash::NONE };
+    let mut chain = Chain::after(before);
+    let messages = [chain.append(&draft(1)).text().to_owned(), chain.append(&draft(2)).text().to_owned()];
+    assert_eq!(verify_with(vec![], &[before], &messages[..1]).unwrap().entries, 1);
+    assert_eq!(verify_with(vec![], &[before], &messages).unwrap_err(), Fault::Second { seq: u64::MAX });
+}
+
 /// What somebody may do to one message.
 #[derive(Clone, Debug)]
 enum Mutation {

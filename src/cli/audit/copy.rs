@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use arrow::datatypes::{Int32Type, Int64Type};
 
 use crate::audit::Verifier;
 use crate::cli::Failure;
@@ -44,33 +44,51 @@ fn ends(batch: &RecordBatch) -> Option<(i64, i64)> {
 
 /// Takes each row's entry, and compares the row with what the entry makes.
 fn take(batch: &RecordBatch, verifier: &mut Verifier) -> Result<(), Failure> {
-    let schema = audit();
-    let column = |name: &str, of: &DataType| {
-        let missing = || Failure::work(format!("the table `audit` has no column `{name}`"));
-        cast(batch.column_by_name(name).ok_or_else(missing)?, of).map_err(Failure::work)
-    };
-    let texts = column("entry", &DataType::Utf8)?;
-    let (partitions, offsets) =
-        (column("kafka_partition", &DataType::Int32)?, column("kafka_offset", &DataType::Int64)?);
-    let texts = texts.as_string::<i32>();
-    for row in 0..batch.num_rows() {
-        let text = if texts.is_valid(row) { texts.value(row) } else { "" };
+    let found = conformed(batch)?;
+    let texts = texts(&found)?;
+    let made = made(&found, &texts)?;
+    for (row, text) in texts.iter().enumerate() {
         verifier.take(text.as_bytes());
-        let place = Place {
-            partition: partitions.as_primitive::<Int32Type>().value(row),
-            offset: offsets.as_primitive::<Int64Type>().value(row),
-        };
-        let mut made = AuditTable::default();
-        if made.push(text.as_bytes(), place).is_err() {
-            continue;
-        }
-        let made = made.finish().map_err(Failure::work)?;
-        for (field, expected) in schema.fields().iter().zip(made.columns()) {
-            let found = column(field.name(), field.data_type())?.slice(row, 1);
-            if found.as_ref() != expected.as_ref() {
-                verifier.refuse(format!("its column `{}` says something else", field.name()));
+        // What makes no row was refused just now, and after that nothing is compared.
+        if row < made.num_rows() {
+            let differs = |column: &usize| found.column(*column).slice(row, 1) != made.column(*column).slice(row, 1);
+            if let Some(column) = (0..made.num_columns()).find(differs) {
+                verifier.refuse(format!("its column `{}` says something else", made.schema().field(column).name()));
             }
         }
     }
     Ok(())
+}
+
+/// The columns as the table has them, whoever sent them.
+fn conformed(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
+    let schema = audit();
+    let column = |field: &arrow::datatypes::FieldRef| {
+        let missing = || Failure::work(format!("the table `audit` has no column `{}`", field.name()));
+        cast(batch.column_by_name(field.name()).ok_or_else(missing)?, field.data_type()).map_err(Failure::work)
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(schema, columns).map_err(Failure::work)
+}
+
+fn texts(found: &RecordBatch) -> Result<Vec<&str>, Failure> {
+    let missing = || Failure::work("the table `audit` has no column `entry`");
+    let texts = found.column_by_name("entry").and_then(|column| column.as_string_view_opt()).ok_or_else(missing)?;
+    Ok(texts.iter().map(Option::unwrap_or_default).collect())
+}
+
+/// The rows that the entries make, up to the first that makes none.
+fn made(found: &RecordBatch, texts: &[&str]) -> Result<RecordBatch, Failure> {
+    let missing = || Failure::work("the table `audit` does not say where its entries stand in Kafka");
+    let partitions = found.column_by_name("kafka_partition").and_then(|column| column.as_primitive_opt::<Int32Type>());
+    let offsets = found.column_by_name("kafka_offset").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (partitions, offsets) = (partitions.ok_or_else(missing)?, offsets.ok_or_else(missing)?);
+    let mut made = AuditTable::default();
+    for (row, text) in texts.iter().enumerate() {
+        let place = Place { partition: partitions.value(row), offset: offsets.value(row) };
+        if made.push(text.as_bytes(), place).is_err() {
+            break;
+        }
+    }
+    made.finish().map_err(Failure::work)
 }

@@ -68,11 +68,30 @@ fn row(table: StoreTable, organisation: Option<&str>, own: &str, number: i64) ->
             "complete": true, "row": json!({"module": module, "requests": number}).to_string(),
         }),
         StoreTable::Detections => detection(organisation, own, &module, number),
+        StoreTable::IncidentChanges => json!({
+            "changed_at": time, "opened_at": after_noon(0), "incident_id": format!("incident-{}-of-{own}", number % 5),
+            "revision": number, "epoch": 0, "pipeline": format!("pipeline-of-{own}"), "rule": format!("rule-of-{own}"),
+            "phase": if number < 35 { "firing" } else { "resolved" }, "severity": "high", "scope": "trivial",
+            "series": json!({"organisation_id": organisation}).to_string(), "attempts": "[]",
+            "acknowledged": json!({"by": format!("actor-of-{own}")}).to_string(),
+            "evidence_sql": format!("SELECT '{own}'"), "state": json!({"note": format!("state-of-{own}")}).to_string(),
+        }),
+        StoreTable::Audit => json!({
+            "time": time, "kind": AUDIT_KINDS[(number % 4) as usize], "seq": number + 1,
+            "actor": format!("actor-of-{own}"), "sentence": format!("sentence {number} of {own}"),
+            "incident_id": format!("incident-{}-of-{own}", number % 5), "action_id": format!("action-{}-of-{own}", number / 4),
+            "action": "function_recycle", "target": module, "decision": (number % 4 == 0).then_some("allow"),
+            "reasons": json!([format!("rule-of-{own}")]).to_string(), "before": json!({"host": format!("host-of-{own}")}).to_string(),
+            "hash": "00", "previous_hash": "00", "entry": json!({"note": format!("state-of-{own}")}).to_string(),
+        }),
     };
     let mut all = place.as_object().unwrap().clone();
     all.extend(rest.as_object().unwrap().clone());
     Value::Object(all)
 }
+
+/// The life of an action.
+const AUDIT_KINDS: [&str; 4] = ["decision", "intent", "effect", "verified"];
 
 fn detection(organisation: Option<&str>, own: &str, module: &str, number: i64) -> Value {
     let change = ["opened", "updated", "resolved"][(number % 3) as usize];

@@ -27,7 +27,18 @@ impl Writer {
     }
 
     fn table(&mut self) -> &'static str {
-        self.pick(&["logs", "metrics", "windows", "detections", "public.logs", "maturion.public.metrics"])
+        self.pick(&[
+            "logs",
+            "metrics",
+            "windows",
+            "detections",
+            "public.logs",
+            "maturion.public.metrics",
+            "incident_changes",
+            "incidents",
+            "audit",
+            "actions",
+        ])
     }
 
     fn condition(&mut self) -> String {
@@ -46,7 +57,7 @@ impl Writer {
     fn statement(&mut self) -> String {
         let (table, other, condition) = (self.table(), self.table(), self.condition());
         let foreign = self.foreign;
-        match self.chance.random_range(0..20) {
+        match self.chance.random_range(0..24) {
             0 => format!("SELECT * FROM {table} WHERE {condition}"),
             1 => format!(
                 "SELECT a.*, b.module FROM {table} a JOIN {table} b ON a.kafka_offset = b.kafka_offset LIMIT 90"
@@ -77,7 +88,16 @@ impl Writer {
             }
             16 => format!("SELECT * FROM incident_window('{}', INTERVAL '1 hour')", tables::incident(foreign)),
             17 => format!("SELECT * FROM incident_window('{}')", tables::incident(ONE)),
-            18 => format!("SELECT string_agg(module, ','), array_agg(organisation_id) FROM {table}"),
+            18 => format!("SELECT * FROM incidents WHERE incident_id LIKE '%{foreign}%' OR {condition}"),
+            19 => format!(
+                "SELECT * FROM actions a WHERE action_id IN (SELECT action_id FROM audit) OR module LIKE '%{foreign}'"
+            ),
+            20 => "SELECT i.*, a.* FROM incidents i LEFT JOIN actions a ON i.incident_id = a.incident_id LIMIT 200"
+                .to_owned(),
+            21 => {
+                "SELECT outcome, max(sentence), max(before), max(target), count(*) FROM actions GROUP BY 1".to_owned()
+            }
+            22 => format!("SELECT string_agg(module, ','), array_agg(organisation_id) FROM {table}"),
             _ => format!("SELECT attributes -> 'shop' ->> 'name', attributes FROM logs WHERE {condition}"),
         }
     }
@@ -87,8 +107,23 @@ impl Writer {
 /// name alone is no proof: a row's texts have more around it.
 pub fn foreign_rows(output: &str, foreign: &str) -> usize {
     [
-        "message ", "edge", "shop", "host", "cpu", "unit", "rule", "pipeline", "user-0", "user-1", "trace-1",
-        "module-0", "module-1", "module-2",
+        "message ",
+        "edge",
+        "shop",
+        "host",
+        "cpu",
+        "unit",
+        "rule",
+        "pipeline",
+        "user-0",
+        "user-1",
+        "trace-1",
+        "module-0",
+        "module-1",
+        "module-2",
+        "actor",
+        "sentence ",
+        "state",
     ]
     .iter()
     .map(|prefix| {
@@ -176,6 +211,26 @@ fn a_foreign_incident_is_as_unknown_as_none() {
         answer(&engine, &organisation(ONE), &sql, Format::Json).unwrap_err().to_string().replace(id, "ID")
     };
     assert_eq!(ask(&tables::incident(TWO)), ask("nothing"));
+}
+
+/// A view that shows another organisation's rows to its owner and none to others, of every table that it is made of.
+#[test]
+fn a_view_shows_the_rows_of_one_organisation() {
+    let engine = engine();
+    for (view, rows) in [("incidents", 5), ("actions", 10)] {
+        let count = |who: &Principal, of: &str| {
+            let sql = format!("SELECT count(*) AS rows FROM {view} WHERE {of}");
+            answer(&engine, who, &sql, Format::Csv).unwrap().lines().nth(1).unwrap().parse::<i64>().unwrap()
+        };
+        assert_eq!(count(&Principal::Operator, "true"), 3 * rows, "{view}");
+        assert_eq!(count(&Principal::Operator, "organisation_id IS NULL"), rows, "{view}");
+        for (own, foreign) in [(ONE, TWO), (TWO, ONE)] {
+            assert_eq!(count(&organisation(own), "true"), rows, "{view} of {own}");
+            assert_eq!(count(&organisation(own), &format!("organisation_id = '{own}'")), rows, "{view} of {own}");
+            assert_eq!(count(&organisation(own), &format!("organisation_id = '{foreign}'")), 0, "{view} of {own}");
+        }
+        assert_eq!(count(&organisation("nobody"), "true"), 0, "{view}");
+    }
 }
 
 #[test]

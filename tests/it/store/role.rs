@@ -154,6 +154,55 @@ fn windows_and_detections_become_rows() {
     roles.stop().expect("stopped");
 }
 
+/// From the topics to SQL: every change of an incident, every entry of the audit, once; what is neither is left out.
+fn incidents_and_the_audit_become_rows_of(flow: &Flow) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, roles) = start(flow, "one", folder.path(), limits());
+    let state = |revision: i64| {
+        format!(
+            r#"{{"incident_id":"i1","revision":{revision},"phase":"firing","changed_at":"2026-11-01T05:00:0{revision}Z"}}"#
+        )
+    };
+    let appender = flow.runtime.log.appender().expect("an appender");
+    let send = |topic: &str, key: &str, value: Option<&str>| {
+        let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
+        appender.append(maturion::log::Outgoing { topic, key, value, ..Default::default() }).expect("appended");
+    };
+    let (incidents, audit) = (flow.runtime.topics.incidents(), flow.runtime.topics.audit());
+    for value in [Some(state(1)), Some("no incident".to_owned()), Some(state(2)), None, Some(state(3))] {
+        send(&incidents, "i1", value.as_deref());
+    }
+    let (messages, _) = crate::audit::messages(3);
+    for (key, text) in &messages {
+        send(&audit, key, Some(text));
+    }
+    appender.flush(WAIT).expect("flushed");
+    let newest = "SELECT coalesce(max(revision), 0) FROM incident_changes";
+    until("the changes are readable", || ask(&store, newest) == 3 && ask(&store, "SELECT count(*) FROM audit") == 15);
+    assert_eq!(ask(&store, "SELECT count(*) FROM audit WHERE kind = 'checkpoint'"), 3);
+    assert_eq!(ask(&store, "SELECT count(DISTINCT seq) FROM audit"), 12);
+    roles.stop().expect("stopped");
+    let store = super::open(folder.path());
+    assert_eq!(ask(&store, newest), 3, "committed");
+    assert_eq!(ask(&store, "SELECT count(*) FROM audit"), 15, "committed");
+}
+
+#[test]
+fn incidents_and_the_audit_become_rows() {
+    incidents_and_the_audit_become_rows_of(&flow(embedded(), "audited-"));
+}
+
+#[test]
+fn on_kafka_incidents_and_the_audit_become_rows() {
+    let broker = match kafka::kafka() {
+        Ok(broker) => broker,
+        Err(reason) => return kafka::skip(reason),
+    };
+    let settings = KafkaSettings { brokers: broker.brokers.clone(), properties: Default::default() };
+    let log = Arc::new(KafkaLog::connect(settings).expect("connected"));
+    incidents_and_the_audit_become_rows_of(&flow(log, &kafka::unique_prefix()));
+}
+
 #[test]
 fn a_gap_in_kafka_is_said_and_not_jumped_over() {
     let flow = flow(embedded(), "gap-");
