@@ -229,7 +229,7 @@ pub(super) fn blast_radius(action: &Action, case: &Circumstances) -> Answer {
     if modules == 0 || u64::from(unhealthy) * 100 > u64::from(modules) * UNHEALTHY_PERCENT_MAX {
         return Err(format!("{unhealthy} of {modules} modules are unhealthy: it is not the modules that are wrong"));
     }
-    Ok(format!("it touches {tenants} of the organisations; {unhealthy} of {modules} modules are unhealthy"))
+    Ok(format!("organisations that it touches: {tenants}; unhealthy modules: {unhealthy} of {modules}"))
 }
 
 /// Rounded up, so that nobody comes a moment too early.

@@ -94,7 +94,8 @@ fn control(url: &str) -> Control {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("maturion.toml");
     std::fs::write(folder.path().join("token"), "hunter2\n").unwrap();
-    std::fs::write(&file, format!("[[control]]\nname = \"platform\"\nurl = \"{url}\"\ntoken_file = \"token\"\n")).unwrap();
+    std::fs::write(&file, format!("[[control]]\nname = \"platform\"\nurl = \"{url}\"\ntoken_file = \"token\"\n"))
+        .unwrap();
     Config::load(Some(&file), &Default::default()).unwrap().controls.remove(0)
 }
 
@@ -194,7 +195,10 @@ async fn an_answer_says_what_is_known() {
 async fn a_redirect_is_not_followed() {
     let platform = Platform::start().await;
     let outcome = apply(&platform.adapters(), &http("/redirect")).await;
-    assert!(matches!(&outcome, Err(ActError::Refused(text)) if text.contains("no redirect is followed")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Err(ActError::Refused(text)) if text.contains("no redirect is followed")),
+        "{outcome:?}"
+    );
     assert_eq!(platform.lines(), ["PUT /base/redirect"]);
 }
 
