@@ -224,6 +224,10 @@ pub enum PipelineFiles {
 pub enum ConfigError {
     #[error("{file}: cannot be read ({reason}); name another file with --config")]
     Unreadable { file: String, reason: String },
+    #[error(
+        "{file}: cannot be read ({reason}); a policy has actions.toml, policy.cedar and policy.cedarschema in one folder"
+    )]
+    PolicyUnreadable { file: String, reason: String },
     #[error(transparent)]
     Document(#[from] DocumentError),
 }

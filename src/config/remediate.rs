@@ -105,7 +105,7 @@ impl PolicyTexts {
 fn named_text(folder: &Path, file: &str) -> Result<NamedText, ConfigError> {
     let path = folder.join(file);
     let name = path.display().to_string();
-    let unreadable = |reason: String| ConfigError::Unreadable { file: name.clone(), reason };
+    let unreadable = |reason: String| ConfigError::PolicyUnreadable { file: name.clone(), reason };
     let length = std::fs::metadata(&path).map_err(|error| unreadable(error.to_string()))?.len();
     if length > FILE_BYTES_MAX {
         return Err(unreadable(format!("it has more than {FILE_BYTES_MAX} bytes")));

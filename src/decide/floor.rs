@@ -117,14 +117,13 @@ fn name_in_ascii(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The first word of the name that is protected, as it is written in the lists.
-fn unprotected(name: &str) -> Result<(), &'static str> {
-    let found = words(name).find_map(|word| {
-        let word = word.to_ascii_lowercase();
-        let whole = PROTECTED_WORDS.into_iter().find(|protected| word == *protected);
-        whole.or_else(|| PROTECTED_BEGINNINGS.into_iter().find(|beginning| word.starts_with(beginning)))
-    });
-    found.map_or(Ok(()), Err)
+/// The first word of the name that is protected is the error.
+fn unprotected(name: &str) -> Result<(), String> {
+    let is_protected = |word: &String| {
+        PROTECTED_WORDS.contains(&word.as_str())
+            || PROTECTED_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning))
+    };
+    words(name).map(|word| word.to_ascii_lowercase()).find(is_protected).map_or(Ok(()), Err)
 }
 
 /// `risk-matrix`, `riskMatrix` and `risk.matrix` are all two words; the whole name without its marks is one more, so that

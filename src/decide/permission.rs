@@ -4,6 +4,7 @@
 //! nothing is left to find out while something burns. Whatever a policy may know is in the question: it asks nobody.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use cedar_policy::ffi::DetailedError;
@@ -21,7 +22,6 @@ use crate::model::pipeline::Scope;
 const NAME: &str = "id";
 
 /// The policies of one file, ready to be asked.
-#[derive(Debug)]
 pub(super) struct Permissions {
     authorizer: Authorizer,
     policies: PolicySet,
@@ -29,6 +29,13 @@ pub(super) struct Permissions {
     principal: EntityUid,
     module: EntityTypeName,
     actions: BTreeMap<ActionKind, EntityUid>,
+}
+
+impl fmt::Debug for Permissions {
+    /// The policies as they are written; their syntax trees fill pages.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.policies)
+    }
 }
 
 impl Permissions {

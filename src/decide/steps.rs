@@ -223,15 +223,14 @@ pub(super) fn blast_radius(action: &Action, case: &Circumstances) -> Answer {
     if tenants == 0 {
         return Err("nobody knows how many organisations it touches".to_owned());
     }
-    let touched =
-        if tenants == EVERYONE { "every organisation".to_owned() } else { format!("{tenants} organisations") };
+    let touched = if tenants == EVERYONE { "all".to_owned() } else { tenants.to_string() };
     if is_for_one && tenants > 1 {
         return Err(format!("it is for one organisation and would touch {touched}"));
     }
     if modules == 0 || u64::from(unhealthy) * 100 > u64::from(modules) * UNHEALTHY_PERCENT_MAX {
         return Err(format!("{unhealthy} of {modules} modules are unhealthy: it is not the modules that are wrong"));
     }
-    Ok(format!("it touches {touched}; {unhealthy} of {modules} modules are unhealthy"))
+    Ok(format!("organisations that it touches: {touched}; unhealthy modules: {unhealthy} of {modules}"))
 }
 
 /// Rounded up, so that nobody comes a moment too early.

@@ -222,3 +222,66 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
     let output = command(folder.path(), &["check"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
 }
+
+/// The shipped policy in a folder of its own, with one text replaced in one of its files.
+fn policy_folder(configuration: &str, file: &str, from: &str, to: &str) -> TempDir {
+    let folder = folder(configuration);
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/policy");
+    for name in ["actions.toml", "policy.cedar", "policy.cedarschema"] {
+        let text = fs::read_to_string(shipped.join(name)).unwrap();
+        assert!(name != file || text.contains(from), "{from} is not in {file}");
+        let text = if name == file { text.replacen(from, to, 1) } else { text };
+        write(&folder, &format!("pipelines/policy/{name}"), &text);
+    }
+    folder
+}
+
+#[test]
+fn check_reads_the_policy_of_the_folder() {
+    let folder = policy_folder("", "", "", "");
+    let (code, out, error) = run(&mut command(folder.path(), &["check"]));
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert_eq!(out.lines().last(), Some("9 actions (from pipelines/policy), 3 policies, mode observe: ok"));
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_is_told_with_its_line() {
+    let told = [
+        ("actions.toml", "low_risk = true", "lowrisk = true", "actions.toml:", "did you mean `low_risk`?"),
+        ("policy.cedar", "context.severity)\n", "context.severty)\n", "policy.cedar:", "severty"),
+        ("policy.cedar", "permit (", "permit [", "policy.cedar:", "unexpected token"),
+        ("policy.cedarschema", "entity Agent;", "entity Agent", "policy.cedarschema:", "unexpected token"),
+    ];
+    for (file, from, to, position, words) in told {
+        let folder = policy_folder("", file, from, to);
+        let (code, out, error) = run(&mut command(folder.path(), &["check"]));
+        assert_eq!((code, out.as_str()), (2, ""), "{error}");
+        assert!(error.starts_with(&format!("maturion: pipelines/policy/{position}")), "{error}");
+        assert!(error.contains(words) && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
+fn a_policy_without_one_of_its_files_is_refused() {
+    let folder = policy_folder("", "", "", "");
+    fs::remove_file(folder.path().join("pipelines/policy/policy.cedar")).unwrap();
+    let (code, _, error) = run(&mut command(folder.path(), &["check"]));
+    assert_eq!(code, 2);
+    assert!(error.starts_with("maturion: pipelines/policy/policy.cedar: cannot be read ("), "{error}");
+}
+
+#[test]
+fn acting_needs_what_the_actions_call() {
+    let folder = folder("[mode]\nactions = \"act\"\n");
+    let sentence = "[mode] `actions` is \"act\", but function_recycle needs the control `platform`, \
+                    and no [[control]] has that name";
+    refuses(&folder, &["check"], 2, sentence);
+    write(
+        &folder,
+        "maturion.toml",
+        "[mode]\nactions = \"act\"\n[[control]]\nname = \"platform\"\nurl = \"http://127.0.0.1:1\"\n",
+    );
+    let (code, out, error) = run(&mut command(folder.path(), &["check"]));
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(out.ends_with("3 policies, mode act: ok\n"), "{out}");
+}
