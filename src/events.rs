@@ -92,6 +92,11 @@ events! {
     /// A decision waits for the present value, which is asked for again.
     warn reading_failed(incident: &str, reason: &str) "the present value of what would be changed cannot be read";
 
+    /// A notice will not arrive.
+    warn notice_dropped(contact: &str, reason: &str) "a notice was given up";
+    /// A ticket is not as it should be; tried again, unless that would be in vain.
+    warn ticket_failed(incident: &str, reason: &str) "a ticket could not be written";
+
     /// What other processes do is not known for a while; tried again.
     warn observer_failed(reason: &str) "what other processes do cannot be followed";
     /// What another process wrote about itself is of a version that this one cannot read.

@@ -219,13 +219,25 @@ pub struct Incident {
 /// What is known of the incident's ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TicketNote {
-    pub number: u64,
-    pub url: String,
+    /// None: it is a line of a digest, or was deleted.
+    pub number: Option<u64>,
+    /// As people call it: `owner/name#12`.
+    pub issue: String,
     /// What was last written there, as a hash: equal to what should stand there means that nothing is to be done.
     pub written: String,
 }
 
 impl Incident {
+    /// What happened in a few words: `threat-analysis: error_rate 0.1013, beyond 0.0100`.
+    pub fn summary(&self) -> String {
+        let place = self.module.as_deref().unwrap_or(&self.pipeline);
+        let Numbers { measure, value, threshold, .. } = &self.numbers;
+        match (value, threshold) {
+            (Some(value), Some(threshold)) => format!("{place}: {measure} {value:.4}, beyond {threshold:.4}"),
+            _ => format!("{place}: {}", self.rule.replace('_', " ")),
+        }
+    }
+
     /// The attempt that is under way, or whose temporary effect still lasts.
     pub fn running(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| !attempt.is_over())

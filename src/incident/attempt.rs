@@ -51,6 +51,25 @@ pub enum Stage {
     Stuck,
 }
 
+impl Stage {
+    /// The stage in a word or two, joined by `_`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Intended => "intended",
+            Stage::Applying => "applying",
+            Stage::Settling => "settling",
+            Stage::Proving => "proving",
+            Stage::Verified => "verified",
+            Stage::RollingBack => "rolling_back",
+            Stage::RolledBack => "rolled_back",
+            Stage::Reverting => "reverting",
+            Stage::Reverted => "reverted",
+            Stage::Failed => "failed",
+            Stage::Stuck => "stuck",
+        }
+    }
+}
+
 /// One attempt, as it stands in the incident.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {

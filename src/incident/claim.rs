@@ -14,7 +14,9 @@ use thiserror::Error;
 
 use super::{Numbers, label};
 use crate::model::detection::{BaselineSummary, Change, label_text};
-use crate::model::pipeline::{Direction, Level, Micros, Pipeline, Rule, RuleName, SERIES_LIMIT, Severity, Technique};
+use crate::model::pipeline::{
+    Direction, Level, Micros, Pipeline, Rule, RuleName, SERIES_LIMIT, Severity, Source, Technique,
+};
 use crate::model::series::Series;
 use crate::model::time::rfc3339;
 
@@ -83,6 +85,7 @@ pub struct RuleFacts {
     pub labels: Vec<String>,
     /// How far the pipeline's windows advance.
     pub slide: Micros,
+    pub source: Source,
 }
 
 /// The rules of this installation.
@@ -136,7 +139,12 @@ impl Rules {
             rules.labels.insert(pipeline.name.clone(), pipeline.series.clone());
             for rule in &pipeline.rules {
                 let name = RuleName { pipeline: pipeline.name.clone(), rule: rule.name.clone() };
-                let facts = RuleFacts { rule: rule.clone(), labels: pipeline.series.clone(), slide };
+                let facts = RuleFacts {
+                    rule: rule.clone(),
+                    labels: pipeline.series.clone(),
+                    slide,
+                    source: pipeline.source.clone(),
+                };
                 rules.facts.insert(name, facts);
             }
         }

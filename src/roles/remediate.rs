@@ -25,20 +25,29 @@ use thiserror::Error;
 
 use super::Runtime;
 use crate::audit::{Chain, Checkpoint, KeyError, Notary};
-use crate::config::Secret;
+use crate::config::{self, Secret};
 use crate::decide::Policy;
 use crate::events;
+use crate::incident::TicketNote;
 use crate::incident::attempt::{Answer, Call};
+use crate::incident::book::outputs::Outputs;
 use crate::incident::book::{Book, Command, Settings};
 use crate::incident::claim::Rules;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
 use crate::model::pipeline::Micros;
+use crate::notify::Routing;
+use crate::roles::runtime::micros;
 use crate::serve::status::RoleState;
+use crate::tickets::github::{Done, Outcome, TicketError};
 use hands::{Finished, Hands, Task};
+use notices::Notices;
+use tickets::Tickets;
 use windows::Windows;
 
 pub mod hands;
+mod notices;
 mod restoring;
+mod tickets;
 mod windows;
 mod writing;
 
@@ -81,6 +90,10 @@ pub struct RemediateSettings {
     /// Nothing is done while this file exists.
     pub kill_switch: PathBuf,
     pub signing: Option<Signing>,
+    /// Where tickets go.
+    pub tickets: Option<config::GitHub>,
+    /// Who is told of what; without it nobody is.
+    pub routing: Option<Routing>,
 }
 
 /// With what the audit is signed, and how often.
@@ -110,6 +123,8 @@ struct Actor {
     chain: Chain,
     notary: Option<Notary>,
     windows: Windows,
+    tickets: Option<Tickets>,
+    notices: Option<Notices>,
     /// What the hands are at.
     in_flight: BTreeSet<Key>,
     /// Attempts whose call has not been made, for sure: this process wrote that it is going to be.
@@ -121,6 +136,8 @@ struct Actor {
 enum Key {
     Call(String, Call),
     Look(String),
+    Ticket(String),
+    Deliver(String),
 }
 
 /// What one poll brought.
@@ -248,6 +265,7 @@ impl<H: Hands> Remediate<H> {
         let now = self.runtime.clock.wall();
         if let Some(actor) = &mut self.actor {
             let outputs = actor.book.take_outputs();
+            actor.tell(&outputs, now);
             writing::send(&self.runtime, session, actor, &outputs, now)?;
         }
         let offsets =
@@ -333,16 +351,26 @@ impl<H: Hands> Remediate<H> {
     fn start_work(&mut self) {
         let now = self.runtime.clock.wall();
         let Some(actor) = &mut self.actor else { return };
-        for task in actor.tasks(&self.settings.policy, now) {
-            self.hands.start(task);
-        }
+        let calls = actor.tasks(&self.settings.policy, now);
+        calls.into_iter().chain(actor.messages(now)).for_each(|task| self.hands.start(task));
     }
 }
 
 impl Actor {
     /// True if something is to be written.
     fn has_more(&self, now: Micros) -> bool {
-        self.book.has_outputs() || self.checkpoint(now).is_some()
+        let has_told = self.notices.as_ref().is_some_and(|notices| notices.is_changed() || notices.is_due(now));
+        self.book.has_outputs() || has_told || self.checkpoint(now).is_some()
+    }
+
+    /// Tells tickets and notices what changed; what follows is done after the commit.
+    fn tell(&mut self, outputs: &Outputs, now: Micros) {
+        if let Some(tickets) = &mut self.tickets {
+            outputs.changed.iter().for_each(|id| tickets.changed(id));
+        }
+        if let Some(notices) = &mut self.notices {
+            notices.hear(&outputs.news, &self.book, now);
+        }
     }
 
     /// What signs the chain up to its end, if that is due.
@@ -394,8 +422,53 @@ impl Actor {
                         Err(reason) => events::reading_failed(&incident_id, &reason),
                     }
                 }
+                Finished::Ticket { incident_id, written, outcome } => {
+                    self.in_flight.remove(&Key::Ticket(incident_id.clone()));
+                    self.ticket_written(&incident_id, written, outcome, now);
+                }
+                Finished::Deliver { delivery_id, sent } => {
+                    self.in_flight.remove(&Key::Deliver(delivery_id.clone()));
+                    if let Some(notices) = &mut self.notices {
+                        notices.answered(&delivery_id, &sent, now);
+                    }
+                }
             }
         }
+    }
+
+    fn ticket_written(&mut self, id: &str, written: String, outcome: Result<Outcome, TicketError>, now: Micros) {
+        let Some(tickets) = &mut self.tickets else { return };
+        match outcome {
+            Ok(Outcome { done: Done::Digested { again }, .. }) => tickets.again(id, now.saturating_add(micros(again))),
+            Ok(Outcome { number, .. }) => {
+                let issue = number.map(|number| tickets.name(number)).unwrap_or_default();
+                tickets.written(id, now);
+                self.book.ticket(id, TicketNote { number, issue, written }, now);
+            }
+            Err(error) => {
+                events::ticket_failed(id, &error.to_string());
+                if let Some(wait) = error.wait() {
+                    tickets.again(id, now.saturating_add(micros(wait)));
+                }
+            }
+        }
+    }
+
+    /// What is to be told now.
+    fn messages(&mut self, now: Micros) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        if let Some(tickets) = &mut self.tickets {
+            let in_flight = &self.in_flight;
+            tasks = tickets.tasks(&self.book, |id| in_flight.contains(&Key::Ticket(id.to_owned())), now);
+        }
+        let deliveries = self.notices.iter().flat_map(|notices| notices.due(now));
+        tasks.extend(deliveries.map(|delivery| Task::Deliver { delivery: delivery.clone() }));
+        tasks.retain(|task| match task {
+            Task::Ticket { incident_id, .. } => self.in_flight.insert(Key::Ticket(incident_id.clone())),
+            Task::Deliver { delivery } => self.in_flight.insert(Key::Deliver(delivery.id.clone())),
+            Task::Call { .. } | Task::Look { .. } => true,
+        });
+        tasks
     }
 
     /// What is to be done now. A call that may have been made, of an action that must not be done twice, counts as made.

@@ -8,14 +8,31 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::Value;
+use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
 
 use crate::act::{ActError, Adapter, Adapters, Order, Snapshot};
+use crate::config;
 use crate::incident::attempt::{Answer, Call, Job};
 use crate::model::action::{Action, Intent};
+use crate::model::pipeline::Micros;
+use crate::notify::Delivery;
+use crate::notify::send::{SendError, Sender as Channels};
+use crate::tickets::github::{GitHub, Outcome, TicketError};
+use crate::tickets::{Desired, Identity};
 
 /// Threads that calls wait on. A call that waits takes none of them, so two are enough for all.
 const THREADS: usize = 2;
+
+/// Why there are no hands.
+#[derive(Debug, Error)]
+pub enum HandsError {
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Tickets(#[from] TicketError),
+}
 
 /// Does tasks.
 pub trait Hands: Send {
@@ -33,6 +50,10 @@ pub enum Task {
     Call { incident_id: String, action_id: String, action: Action, job: Job },
     /// Reads the present state for a decision; nothing is changed.
     Look { incident_id: String, action: Action, intent: Intent },
+    /// Makes a ticket as it should be. `written` is the hash of that.
+    Ticket { incident_id: String, identity: Identity, known: Option<u64>, desired: Desired, written: String },
+    /// Sends a notice.
+    Deliver { delivery: Delivery },
 }
 
 /// Something that has ended.
@@ -40,30 +61,61 @@ pub enum Task {
 pub enum Finished {
     Call { incident_id: String, action_id: String, call: Call, answer: Answer },
     Look { incident_id: String, state: Result<Value, String> },
+    Ticket { incident_id: String, written: String, outcome: Result<Outcome, TicketError> },
+    Deliver { delivery_id: String, sent: Result<(), SendError> },
 }
 
-/// Hands that reach the platform through the [adapters](crate::act).
+/// What the hands reach.
+#[derive(Clone)]
+pub struct Reach {
+    /// The platform.
+    pub adapters: Arc<Adapters>,
+    /// Where tickets go.
+    pub github: Option<config::GitHub>,
+    /// The channels of those who are called.
+    pub sender: Option<Arc<Channels>>,
+}
+
+/// Hands that reach the platform through the [adapters](crate::act), GitHub and people.
 pub struct PlatformHands {
     runtime: Runtime,
     adapters: Arc<Adapters>,
+    /// One thing at a time: the client remembers what it is not sure of.
+    github: Option<Arc<Mutex<GitHub>>>,
+    sender: Option<Arc<Channels>>,
     tell: Sender<Finished>,
     told: Receiver<Finished>,
 }
 
 impl PlatformHands {
-    pub fn new(adapters: Arc<Adapters>) -> io::Result<PlatformHands> {
+    /// `now` is the time since 1970.
+    pub fn new(reach: &Reach, now: Micros) -> Result<PlatformHands, HandsError> {
         let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("act").enable_all().build()?;
+        let github = {
+            let _within = runtime.enter();
+            reach.github.as_ref().map(|config| GitHub::new(config, now)).transpose()?
+        };
+        let (adapters, sender) = (Arc::clone(&reach.adapters), reach.sender.clone());
         let (tell, told) = channel();
-        Ok(PlatformHands { runtime, adapters, tell, told })
+        Ok(PlatformHands { runtime, adapters, github: github.map(|one| Arc::new(Mutex::new(one))), sender, tell, told })
     }
 }
 
 impl Hands for PlatformHands {
     fn start(&mut self, task: Task) {
         let (adapters, tell) = (Arc::clone(&self.adapters), self.tell.clone());
+        let (github, sender) = (self.github.clone(), self.sender.clone());
         self.runtime.spawn(async move {
+            let finished = match task {
+                Task::Call { .. } | Task::Look { .. } => perform(&adapters, task).await,
+                Task::Ticket { incident_id, identity, known, desired, written } => {
+                    let outcome = write(github, &identity, known, &desired).await;
+                    Some(Finished::Ticket { incident_id, written, outcome })
+                }
+                Task::Deliver { delivery } => deliver(sender, delivery).await,
+            };
             // If nobody listens any more, whoever goes on does it again with the same key.
-            let _ = tell.send(perform(&adapters, task).await);
+            let _ = finished.map(|finished| tell.send(finished));
         });
     }
 
@@ -72,8 +124,33 @@ impl Hands for PlatformHands {
     }
 }
 
-/// Does a task to its end.
-async fn perform(adapters: &Adapters, task: Task) -> Finished {
+/// Makes a ticket as it should be.
+async fn write(
+    github: Option<Arc<Mutex<GitHub>>>,
+    identity: &Identity,
+    known: Option<u64>,
+    desired: &Desired,
+) -> Result<Outcome, TicketError> {
+    match github {
+        Some(github) => {
+            let mut github = github.lock().await;
+            let now = chrono::Utc::now().timestamp_micros();
+            github.reconcile(identity, known, desired, now).await
+        }
+        None => Err(TicketError::Setup("no repository is configured".to_owned())),
+    }
+}
+
+async fn deliver(sender: Option<Arc<Channels>>, delivery: Delivery) -> Option<Finished> {
+    let sent = match sender {
+        Some(sender) => sender.send(&delivery).await,
+        None => Err(SendError::NoContact(delivery.contact.clone())),
+    };
+    Some(Finished::Deliver { delivery_id: delivery.id, sent })
+}
+
+/// Does what reaches the platform.
+async fn perform(adapters: &Adapters, task: Task) -> Option<Finished> {
     match task {
         Task::Call { incident_id, action_id, action, job } => {
             let call = job.call;
@@ -83,13 +160,14 @@ async fn perform(adapters: &Adapters, task: Task) -> Finished {
                 Err(ActError::NotSent(why)) => Answer::NotSent(why),
                 Err(ActError::Unknown(why)) => Answer::Unknown(why),
             };
-            Finished::Call { incident_id, action_id, call, answer }
+            Some(Finished::Call { incident_id, action_id, call, answer })
         }
         Task::Look { incident_id, action, intent } => {
             let order = Order { action: &action, intent: &intent, fencing_token: 0 };
             let state = look(adapters, &order).await.map_err(|error| error.to_string());
-            Finished::Look { incident_id, state }
+            Some(Finished::Look { incident_id, state })
         }
+        Task::Ticket { .. } | Task::Deliver { .. } => None,
     }
 }
 

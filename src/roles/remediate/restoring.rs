@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::notices::Kept;
+use super::notices::Notices;
+use super::tickets::Tickets;
 use super::windows::Windows;
 use super::{Actor, ROLE, RemediateError, RemediateSettings, rules};
 use crate::audit::{Chain, Head, KeyError, Message, Notary, Signer};
@@ -9,11 +12,14 @@ use crate::incident::book::Book;
 use crate::log::{LogError, Partition};
 use crate::roles::Runtime;
 use crate::roles::committed::{latest, read_range};
+use crate::tickets::render::Style;
 
 /// Before a silence's id, in its key among the progress.
 pub(super) const SILENCE_PREFIX: &str = "silence/";
-/// The partition of the progress that silences stand in.
-pub(super) const SILENCES_AT: i32 = 0;
+/// The key of what is kept of notices, among the progress.
+pub(super) const NOTICES: &str = "notices";
+/// The partition of the progress that both stand in.
+pub(super) const STATE_AT: i32 = 0;
 /// The end of the audit is looked for in steps of so many messages, from the last one back.
 const CHAIN_STEP: i64 = 64;
 
@@ -25,14 +31,20 @@ pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<A
             book.restore(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
         }
     }
-    for (key, entry) in latest(runtime, ROLE, &runtime.topics.progress(), SILENCES_AT)? {
+    let mut kept = Kept::default();
+    for (key, entry) in latest(runtime, ROLE, &runtime.topics.progress(), STATE_AT)? {
         if key.starts_with(SILENCE_PREFIX.as_bytes()) {
             book.restore_silence(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
+        } else if key == NOTICES.as_bytes() {
+            kept = serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?;
         }
     }
     let signing = settings.signing.as_ref();
     let notary = signing.map(|with| Ok::<_, KeyError>(Notary::new(Signer::parse(with.key.reveal())?, with.interval)));
+    let tickets = settings.tickets.as_ref();
     Ok(Actor {
+        tickets: tickets.map(|github| Tickets::new(Style::of(github), github.repository.clone(), &book)),
+        notices: settings.routing.clone().map(|routing| Notices::new(routing, kept)),
         book,
         chain: Chain::after(chain_end(runtime)?),
         notary: notary.transpose()?,

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::restoring::{SILENCE_PREFIX, SILENCES_AT};
+use super::restoring::{NOTICES, SILENCE_PREFIX, STATE_AT};
 use super::{Actor, RemediateError};
 use crate::audit::canonical::canonical;
 use crate::audit::{CHECKPOINT, Draft, Kind};
@@ -22,6 +22,7 @@ pub(super) fn send(
 ) -> Result<(), RemediateError> {
     send_incidents(runtime, session, actor, outputs)?;
     send_silences(runtime, session, outputs)?;
+    send_notices(runtime, session, actor)?;
     let topic = runtime.topics.audit();
     for fact in &outputs.facts {
         let entry = actor.chain.append(&draft(fact, now));
@@ -62,10 +63,19 @@ fn send_silences(runtime: &Runtime, session: &mut dyn Session, outputs: &Outputs
     for (id, silence) in &outputs.silences {
         let key = format!("{SILENCE_PREFIX}{id}");
         let value = silence.as_ref().map(serde_json::to_vec).transpose().map_err(|error| unwritable(&key, &error))?;
-        let (partition, key, value) = (Some(SILENCES_AT), Some(key.as_bytes()), value.as_deref());
+        let (partition, key, value) = (Some(STATE_AT), Some(key.as_bytes()), value.as_deref());
         session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?;
     }
     Ok(())
+}
+
+/// What is kept of notices, if it changed.
+fn send_notices(runtime: &Runtime, session: &mut dyn Session, actor: &mut Actor) -> Result<(), RemediateError> {
+    let Some(notices) = actor.notices.as_mut().filter(|notices| notices.is_changed()) else { return Ok(()) };
+    let value = serde_json::to_vec(&notices.kept()).map_err(|error| unwritable(NOTICES, &error))?;
+    let (topic, partition) = (runtime.topics.progress(), Some(STATE_AT));
+    let (key, value) = (Some(NOTICES.as_bytes()), Some(value.as_slice()));
+    Ok(session.send(Outgoing { topic: &topic, partition, key, value, ..Outgoing::default() })?)
 }
 
 /// A fact as an entry of the audit.

@@ -1,0 +1,206 @@
+//! Tickets: which incidents have one, and what should stand in it.
+//!
+//! What should stand in a ticket is a function of the incident; what was last written there is a hash in the incident's
+//! state. As long as the two differ there is something to do, whatever was killed in between.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::incident::attempt::Stage;
+use crate::incident::book::Book;
+use crate::incident::claim::RuleFacts;
+use crate::incident::{Incident, Phase};
+use crate::model::pipeline::{Micros, RuleName, Severity, Source, Technique};
+use crate::roles::remediate::hands::Task;
+use crate::tickets::render::Style;
+use crate::tickets::report::{self, Affected, Numbers, Report, Whom};
+use crate::tickets::{Identity, render};
+
+/// An incident that nothing was done about has a ticket after this time: what passes by itself needs none.
+const TICKET_AFTER: Micros = 3 * 60 * 1_000_000;
+/// The shortest time between two edits of one ticket.
+const EDIT_INTERVAL: Micros = 60 * 1_000_000;
+
+/// See the module's head.
+pub(super) struct Tickets {
+    style: Style,
+    repository: String,
+    /// Incidents whose ticket is to be looked at, and from when on.
+    due: BTreeMap<String, Micros>,
+}
+
+impl Tickets {
+    /// Looks at every incident once.
+    pub(super) fn new(style: Style, repository: String, book: &Book) -> Tickets {
+        let due = book.incidents().map(|incident| (incident.incident_id.clone(), Micros::MIN)).collect();
+        Tickets { style, repository, due }
+    }
+
+    /// An incident changed.
+    pub(super) fn changed(&mut self, id: &str) {
+        self.due.entry(id.to_owned()).or_insert(Micros::MIN);
+    }
+
+    /// It is looked at again then.
+    pub(super) fn again(&mut self, id: &str, at: Micros) {
+        self.due.insert(id.to_owned(), at);
+    }
+
+    /// The issue as people call it: `owner/name#12`.
+    pub(super) fn name(&self, number: u64) -> String {
+        format!("{}#{number}", self.repository)
+    }
+
+    /// What is to be written now; `is_busy` for those that are being written.
+    pub(super) fn tasks(&mut self, book: &Book, is_busy: impl Fn(&str) -> bool, now: Micros) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let due = self.due.iter().filter(|(id, at)| **at <= now && !is_busy(id)).map(|(id, _)| id.clone());
+        for id in due.collect::<Vec<_>>() {
+            self.due.remove(&id);
+            let Some(incident) = book.incident(&id) else { continue };
+            match wanted(incident, now) {
+                Wanted::No => {}
+                Wanted::Later(at) => self.again(&id, at),
+                Wanted::Yes => tasks.extend(self.task(incident, book)),
+            }
+        }
+        tasks
+    }
+
+    fn task(&self, incident: &Incident, book: &Book) -> Option<Task> {
+        let id = incident.incident_id.clone();
+        // Ids and fingerprints are hexadecimal, as the book hears no others.
+        let identity = Identity::new(&id, incident.epoch.into(), &incident.fingerprint).ok()?;
+        let name = RuleName { pipeline: incident.pipeline.clone(), rule: incident.rule.clone() };
+        let desired = render(&report(incident, identity.clone(), book.rules().get(&name)), &self.style);
+        let written = hash(&format!("{desired:?}"));
+        let note = incident.ticket.as_ref();
+        if note.is_some_and(|note| note.written == written) {
+            return None;
+        }
+        let known = note.and_then(|note| note.number);
+        Some(Task::Ticket { incident_id: id, identity, known, desired, written })
+    }
+
+    /// When the ticket may be edited next, after it was written.
+    pub(super) fn written(&mut self, id: &str, now: Micros) {
+        self.again(id, now.saturating_add(EDIT_INTERVAL));
+    }
+}
+
+/// Whether an incident has a ticket.
+enum Wanted {
+    Yes,
+    Later(Micros),
+    No,
+}
+
+fn wanted(incident: &Incident, now: Micros) -> Wanted {
+    if incident.ticket.is_some() {
+        return Wanted::Yes;
+    }
+    if !incident.is_open() || incident.rule_severity < Severity::Medium {
+        return Wanted::No;
+    }
+    let from = incident.opened_at.saturating_add(TICKET_AFTER);
+    if !incident.attempts.is_empty() || incident.escalated.is_some() || from <= now {
+        Wanted::Yes
+    } else {
+        Wanted::Later(from)
+    }
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The incident as its builder should learn of it.
+fn report(incident: &Incident, identity: Identity, facts: Option<&RuleFacts>) -> Report {
+    let numbers = &incident.numbers;
+    let technique = facts.map_or("", |facts| facts.rule.technique.name());
+    Report {
+        identity,
+        summary: incident.summary(),
+        description: description(incident),
+        pipeline: incident.pipeline.clone(),
+        rule: incident.rule.clone(),
+        technique: technique.to_owned(),
+        severity: incident.severity,
+        scope: incident.scope,
+        phase: incident.phase.name().to_owned(),
+        open: incident.phase != Phase::Resolved,
+        source: source(facts),
+        whom: whom(incident),
+        module: incident.module.clone(),
+        affected_users: Affected::Unknown,
+        affected_organisations: match &incident.organisation_id {
+            Some(_) => Affected::Number(1),
+            None => Affected::All,
+        },
+        affected_modules: incident.module.iter().cloned().collect(),
+        detected_at: incident.opened_at,
+        updated_at: incident.changed_at,
+        resolved_at: incident.resolved_at,
+        numbers: Numbers {
+            measure: numbers.measure.clone(),
+            value: numbers.value,
+            threshold: numbers.threshold,
+            samples: numbers.samples,
+            score: numbers.score,
+            baseline: numbers.baseline.clone(),
+            window: Some((numbers.window_start, numbers.window_end)),
+        },
+        evidence_sql: incident.evidence_sql.clone(),
+        samples: Vec::new(),
+        attempts: incident.attempts.iter().map(attempt).collect(),
+        root_cause: "Not known yet. The query below shows the numbers from the onset on.".to_owned(),
+        proposal: proposal(incident),
+        escalation: incident.escalated.as_ref().map(|escalation| escalation.reason.words().to_owned()),
+    }
+}
+
+fn description(incident: &Incident) -> String {
+    let whom = incident.organisation_id.as_deref().unwrap_or("every organisation");
+    let place = incident.module.as_deref().unwrap_or("the platform");
+    format!("The rule {}.{} fired for {place}, {whom}: {}.", incident.pipeline, incident.rule, incident.summary())
+}
+
+fn proposal(incident: &Incident) -> String {
+    match (incident.attempts.last().map(|attempt| attempt.stage), incident.scope) {
+        (Some(Stage::Verified), _) => {
+            "The action below brought relief and removed no cause. Find out what caused it, at a normal pace."
+                .to_owned()
+        }
+        (Some(_), _) => "The actions below did not help. Find and remove the cause.".to_owned(),
+        (None, scope) => {
+            format!("Nothing was done automatically. The rule expects a change of scope {}.", scope.name())
+        }
+    }
+}
+
+fn attempt(attempt: &crate::incident::attempt::Attempt) -> report::Attempt {
+    report::Attempt {
+        at: attempt.intended_at,
+        action: attempt.intent.action.clone(),
+        target: attempt.intent.target.clone(),
+        result: attempt.stage.name().replace('_', " "),
+        words: attempt.outcome.clone().unwrap_or_else(|| "not proven yet".to_owned()),
+    }
+}
+
+fn whom(incident: &Incident) -> Whom {
+    match incident.organisation_id.as_deref() {
+        None => Whom::Platform,
+        Some("unknown") => Whom::Unknown,
+        Some(organisation) => Whom::Organisation(organisation.to_owned()),
+    }
+}
+
+fn source(facts: Option<&RuleFacts>) -> report::Source {
+    match facts {
+        Some(facts) if !matches!(facts.rule.technique, Technique::Threshold) => report::Source::AnomalyDetection,
+        Some(facts) if facts.source == Source::Metrics => report::Source::Metrics,
+        _ => report::Source::Logs,
+    }
+}
