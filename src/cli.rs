@@ -11,7 +11,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
 use crate::demo::{self, DemoOptions};
-use crate::events;
 use crate::generate::{self, GenerateOptions};
 
 pub use failure::Failure;
@@ -96,9 +95,6 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Fail
     };
     tracing_output::start(arguments.common.log_format)?;
     let config = Config::load(arguments.common.config.as_deref(), &environment())?;
-    for key in &config.without_effect {
-        events::key_without_effect(key);
-    }
     match arguments.command {
         Command::Demo(options) => {
             let stop = signals::stop_requested().map_err(Failure::work)?;

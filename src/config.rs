@@ -17,11 +17,15 @@ use document::{DocumentError, Table};
 mod asking;
 mod audit;
 pub mod document;
+pub mod github;
+pub mod notify;
 mod properties;
 mod remediate;
 mod secret;
 mod sections;
 
+pub use github::GitHub;
+pub use notify::Notify;
 pub use remediate::{Control, NamedText, PolicyFiles, PolicyTexts, Program, Remediate};
 pub use secret::Secret;
 pub use sections::{brokers, is_instance_name};
@@ -48,8 +52,10 @@ pub struct Config {
     pub remediate: Remediate,
     pub controls: Vec<Control>,
     pub commands: Vec<Program>,
-    /// Keys that are valid but that this version does nothing with, as `[section] key`.
-    pub without_effect: Vec<String>,
+    /// `[github]`, if a repository is named.
+    pub github: Option<GitHub>,
+    /// `[notify]`, `[[contact]]` and `[[escalation]]`.
+    pub notify: Notify,
 }
 
 /// `[kafka]`: which log, and how to reach it.
@@ -271,12 +277,14 @@ impl Config {
             "pipelines",
             "store",
             "github",
+            "notify",
+            "contact",
+            "escalation",
             "mode",
             "remediate",
             "control",
             "command",
         ])?;
-        let mut without_effect = vec![];
         Ok(Config {
             kafka: sections::kafka(root.section("kafka")?, environment, folder)?,
             instance: sections::instance(root.section("instance")?)?,
@@ -293,10 +301,8 @@ impl Config {
             remediate: remediate::remediate(root.section("remediate")?, folder)?,
             controls: remediate::controls(root.tables("control")?, environment, folder)?,
             commands: remediate::commands(root.tables("command")?)?,
-            without_effect: {
-                sections::reserved(root, &mut without_effect)?;
-                without_effect
-            },
+            github: github::github(root.section("github")?, environment, folder)?,
+            notify: notify::notify(&mut root, environment, folder)?,
         })
     }
 }

@@ -39,8 +39,6 @@ events! {
     info stopping() "stopping; once more to stop at once";
     /// Everything is gone when the process ends.
     warn log_is_embedded() "the log is embedded: in this process, gone when it ends, not for production";
-    /// A key of the configuration that this version checks and does not use.
-    warn key_without_effect(key: &str) "a key is set, but this version does nothing with it";
 
     /// The HTTP door is open.
     info http_listening(address: &str) "listening for HTTP";

@@ -76,6 +76,10 @@ pub enum RolesError {
     #[error(transparent)]
     Act(#[from] crate::act::ActError),
     #[error(transparent)]
+    Notify(#[from] crate::notify::send::SendError),
+    #[error(transparent)]
+    Hands(#[from] remediate::hands::HandsError),
+    #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
     #[error(transparent)]
     Postgres(#[from] crate::serve::postgres::PostgresError),

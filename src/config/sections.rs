@@ -177,19 +177,6 @@ pub(super) fn pipelines(mut table: Table, folder: &Path) -> Result<PipelineFiles
     if configured || dir.is_dir() { Ok(PipelineFiles::Folder { dir, sql }) } else { Ok(PipelineFiles::Shipped) }
 }
 
-/// Checks the section that belongs to a part of Maturion that this version does not have, so that one file serves all versions.
-pub(super) fn reserved(mut root: Table, without_effect: &mut Vec<String>) -> Result<(), DocumentError> {
-    let known = ["repository", "token_env", "token_file", "api_url"];
-    let mut table = root.section("github")?;
-    table.allow_only(&known)?;
-    for key in known {
-        if table.text(key)?.is_some() {
-            without_effect.push(format!("[github] {key}"));
-        }
-    }
-    Ok(())
-}
-
 fn checked(text: Located<String>, is_valid: impl Fn(&str) -> bool, reason: &str) -> Result<String, DocumentError> {
     if is_valid(&text.value) {
         Ok(text.value)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::observe::{self, Observing};
-use super::remediate::hands::PlatformHands;
+use super::remediate::hands::{PlatformHands, Reach};
 use super::remediate::{Remediate, RemediateSettings, Signing};
 use super::store::{StoreLimits, StoreWorker};
 use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
@@ -22,6 +22,8 @@ use crate::log::kafka::{KafkaLog, KafkaSettings};
 use crate::log::topics::{Partitions, Topics};
 use crate::log::{Log, LogError};
 use crate::model::pipeline::Micros;
+use crate::notify::Routing;
+use crate::notify::send::Sender as Channels;
 use crate::pipelines::{self, PipelineError};
 use crate::query::TableSource;
 use crate::serve::status::{RoleState, StatusBoard};
@@ -193,6 +195,7 @@ impl Runtime {
 
     /// Starts the worker that decides, and does what the configuration allows.
     pub fn remediate(&self, config: &Config, running: &mut RunningRoles) -> Result<(), RolesError> {
+        let has_contacts = !config.notify.contacts.is_empty();
         let settings = RemediateSettings {
             policy: Arc::new(Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?),
             book: Settings { mode: config.mode, ..Settings::default() },
@@ -202,11 +205,17 @@ impl Runtime {
                 .key
                 .clone()
                 .map(|key| Signing { key, interval: micros(config.audit.checkpoint_interval) }),
+            tickets: config.github.clone(),
+            routing: has_contacts.then(|| Routing::of(&config.notify)),
         };
-        let adapters = Arc::new(Adapters::new(&config.controls, &config.commands)?);
+        let reach = Reach {
+            adapters: Arc::new(Adapters::new(&config.controls, &config.commands)?),
+            github: config.github.clone(),
+            sender: Some(Arc::new(Channels::new(&config.notify)?)).filter(|_| has_contacts),
+        };
         let runtime = self.clone();
         running.spawn("remediate", &self.board, move |stop| {
-            let hands = PlatformHands::new(Arc::clone(&adapters)).map_err(RolesError::Thread)?;
+            let hands = PlatformHands::new(&reach, runtime.clock.wall())?;
             Ok(Remediate::new(runtime.clone(), settings.clone(), hands).run(stop)?)
         })
     }

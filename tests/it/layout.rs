@@ -10,7 +10,7 @@ const LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Modules whose results depend on their arguments only.
-const PURE: [&str; 8] = ["model", "decode", "window", "detect", "evaluate", "decide", "incident", "audit"];
+const PURE: [&str; 9] = ["model", "decode", "window", "detect", "evaluate", "decide", "incident", "audit", "scrub"];
 /// What a pure module cannot use: clocks, chance, waiting, and the world outside.
 const IMPURE: [&str; 11] = [
     "SystemTime",

@@ -14,7 +14,7 @@ use maturion::log::{Outgoing, Session};
 use maturion::model::action::Mode;
 use maturion::model::detection::{detection_id, format_time, incident_id};
 use maturion::model::series::{Label, Series};
-use maturion::roles::remediate::hands::{Hands, PlatformHands};
+use maturion::roles::remediate::hands::{Hands, PlatformHands, Reach};
 use maturion::roles::remediate::{Remediate, RemediateSettings};
 use maturion::roles::{Clock, Runtime};
 use serde_json::{Value, json};
@@ -80,7 +80,8 @@ impl Platform {
     }
 
     pub fn hands(&self) -> PlatformHands {
-        PlatformHands::new(Arc::new(Adapters::new(&[self.plane.control()], &[]).unwrap())).unwrap()
+        let adapters = Arc::new(Adapters::new(&[self.plane.control()], &[]).unwrap());
+        PlatformHands::new(&Reach { adapters, github: None, sender: None }, START).unwrap()
     }
 
     pub fn worker<H: Hands>(&self, hands: H) -> Worker<H> {
@@ -89,6 +90,8 @@ impl Platform {
             book: Settings { mode: Mode::Act, ..Settings::default() },
             kill_switch: "no-such-file.stop".into(),
             signing: None,
+            tickets: None,
+            routing: None,
         };
         let worker = Remediate::new(self.runtime.clone(), settings, hands);
         let session = worker.join().unwrap();
