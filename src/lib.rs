@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //!
-//! Read `roles/intake.rs` first, then `window.rs`, `roles/detect.rs` and `detect.rs`: that is the way of a record.
+//! Read `roles/intake.rs` first, then `window.rs`, `roles/detect.rs` and `detect.rs`: that is the way of a record. What is done
+//! about a detection begins in `roles/remediate.rs`.
 //!
 //! ```text
 //!  telemetry.logs, telemetry.metrics
@@ -14,6 +15,10 @@
 //!   roles::detect    evaluate::shard: window::open ─▶ detect
 //!        │
 //!   maturion.windows, maturion.remediation             (one transaction with the partials' offsets and all state)
+//!        │
+//!   roles::remediate incident::book ─▶ decide          (one actor: the owner of maturion.intents)
+//!        │
+//!   maturion.incidents, maturion.audit                 (one transaction; after it act, tickets, notify)
 //! ```
 //!
 //! | module | what it is | may use |
@@ -41,7 +46,7 @@
 //! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |
 //! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |
 //! | [`cases`] | the pipelines' own tests: given records, expected windows and detections | `model`, `config`, `decode`, `window`, `evaluate`, `backfill`, `pipelines`, `simulate` |
-//! | [`roles`] | intake, detect, store, serve: where the core meets the world | all above |
+//! | [`roles`] | intake, detect, store, remediate, serve: where the core meets the world | all above |
 //! | [`generate`] | load and replay: simulated telemetry or files, to the log or over HTTP | all above |
 //! | [`demo`] | the simulated platform, every role, and what was detected, on one screen | all above |
 //! | [`cli`] | the command line: arguments in, an exit code and at most one sentence of error out | all above |

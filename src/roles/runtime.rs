@@ -215,7 +215,7 @@ impl Runtime {
         };
         let runtime = self.clone();
         running.spawn("remediate", &self.board, move |stop| {
-            let hands = PlatformHands::new(&reach, runtime.clock.wall())?;
+            let hands = PlatformHands::new(&reach)?;
             Ok(Remediate::new(runtime.clone(), settings.clone(), hands).run(stop)?)
         })
     }

@@ -1,5 +1,7 @@
 //! Decide, act, verify, hand over: the role on a real log, against a real control plane.
 
+mod commands;
 mod crash;
+mod example;
 mod plane;
 mod platform;

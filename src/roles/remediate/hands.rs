@@ -19,6 +19,7 @@ use crate::model::action::{Action, Intent};
 use crate::model::pipeline::Micros;
 use crate::notify::Delivery;
 use crate::notify::send::{SendError, Sender as Channels};
+use crate::roles::{Clock, SystemClock};
 use crate::tickets::github::{GitHub, Outcome, TicketError};
 use crate::tickets::{Desired, Identity};
 
@@ -88,12 +89,12 @@ pub struct PlatformHands {
 }
 
 impl PlatformHands {
-    /// `now` is the time since 1970.
-    pub fn new(reach: &Reach, now: Micros) -> Result<PlatformHands, HandsError> {
+    /// Starts threads; nothing is called yet.
+    pub fn new(reach: &Reach) -> Result<PlatformHands, HandsError> {
         let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("act").enable_all().build()?;
         let github = {
             let _within = runtime.enter();
-            reach.github.as_ref().map(|config| GitHub::new(config, now)).transpose()?
+            reach.github.as_ref().map(|config| GitHub::new(config, wall())).transpose()?
         };
         let (adapters, sender) = (Arc::clone(&reach.adapters), reach.sender.clone());
         let (tell, told) = channel();
@@ -134,8 +135,7 @@ async fn write(
     match github {
         Some(github) => {
             let mut github = github.lock().await;
-            let now = chrono::Utc::now().timestamp_micros();
-            github.reconcile(identity, known, desired, now).await
+            github.reconcile(identity, known, desired, wall()).await
         }
         None => Err(TicketError::Setup("no repository is configured".to_owned())),
     }
@@ -147,6 +147,11 @@ async fn deliver(sender: Option<Arc<Channels>>, delivery: Delivery) -> Option<Fi
         None => Err(SendError::NoContact(delivery.contact.clone())),
     };
     Some(Finished::Deliver { delivery_id: delivery.id, sent })
+}
+
+/// GitHub's time, which is not the one that a story is told in.
+fn wall() -> Micros {
+    SystemClock::default().wall()
 }
 
 /// Does what reaches the platform.
