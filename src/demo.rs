@@ -108,7 +108,8 @@ pub enum Happening {
     },
     /// The incident of this number began.
     Injected(usize),
-    Over(usize),
+    /// The incident of this number ended, then.
+    Over(usize, Micros),
     StoryEnded,
     Seen(Box<Sighting>),
     /// Something was decided or done about an incident.

@@ -163,11 +163,13 @@ impl Simulator {
         &self.settings.incidents
     }
 
-    /// The module was restarted: its requests fail no more from the next slice on. What else is wrong a restart does not mend.
+    /// The module was restarted: its requests fail no more from the next slice on. What else is wrong a restart does not mend,
+    /// nor what is wrong with one organisation only.
     pub fn recover(&mut self, module: &str) {
         let now = self.now();
         let failing = |incident: &&mut Incident| {
             incident.module == Some(module)
+                && incident.organisation.is_none()
                 && incident.is_active(now)
                 && matches!(incident.effect, Effect::Errors { .. })
         };

@@ -104,7 +104,7 @@ fn live(
                 let _ = tell.send(Happening::Injected(number));
             }
             if passes(incident.end()) {
-                let _ = tell.send(Happening::Over(number));
+                let _ = tell.send(Happening::Over(number, incident.end()));
             }
         }
         if (before..after).contains(&story.end) {

@@ -50,7 +50,7 @@ impl Tag {
             Tag::Decided => "decided",
             Tag::Acting => "ACTING",
             Tag::Verified => "VERIFIED",
-            Tag::Escalated => "ESCALATED",
+            Tag::Escalated => "CALLED",
         }
     }
 

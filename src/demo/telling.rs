@@ -104,7 +104,7 @@ impl<'a> Telling<'a> {
                 if is_settled && self.live.is_none() { self.go_live(true) } else { Ok(()) }
             }
             Happening::Injected(number) => self.injected(number),
-            Happening::Over(number) => self.over(number),
+            Happening::Over(number, at) => self.over(number, at),
             Happening::Seen(sighting) => self.seen(&sighting),
             Happening::Done(deed) => self.done(&deed),
             Happening::StoryEnded => self.story_ended(stage),
@@ -135,9 +135,9 @@ impl<'a> Telling<'a> {
         self.line(incident.start, Tag::Injected, &format!("{}: {}", incident.name, incident.story))
     }
 
-    fn over(&mut self, number: usize) -> Result<(), DemoError> {
+    fn over(&mut self, number: usize, at: Micros) -> Result<(), DemoError> {
         let Some(incident) = self.story.settings.incidents.get(number).cloned() else { return Ok(()) };
-        self.line(incident.end(), Tag::Over, &format!("{}: the platform does it no more", incident.name))
+        self.line(at, Tag::Over, &format!("{}: the platform does it no more", incident.name))
     }
 
     fn seen(&mut self, sighting: &Sighting) -> Result<(), DemoError> {

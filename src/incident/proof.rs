@@ -146,9 +146,7 @@ impl Proof {
         match (self.value, self.good_windows, self.bad_windows) {
             (None, ..) => "no window from after the action had enough samples".to_owned(),
             (Some(value), good, bad) => {
-                format!(
-                    "{good} good windows in a row and {bad} bad ones since it took effect, the newest with {value:.4}"
-                )
+                format!("good windows in a row since it took effect: {good}, bad ones: {bad}, the newest {value:.4}")
             }
         }
     }

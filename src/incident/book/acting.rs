@@ -13,7 +13,7 @@ use crate::model::pipeline::{Micros, Severity};
 /// How soon a decision that was refused for a reason that passes is made again. Sooner asks the same more often.
 const DECIDE_AGAIN: Micros = 60 * 1_000_000;
 /// How long a reading of the present value may take before it is asked for again.
-const READING_WAIT: Micros = 30 * 1_000_000;
+const READING_WAIT: Micros = 60 * 1_000_000;
 /// Two numbers that differ by less than this share are the same number read twice.
 const SAME: f64 = 1e-9;
 
@@ -22,21 +22,17 @@ impl Book {
     pub(super) fn consider(&mut self, id: &str, now: Micros, token: u64) {
         let Some(incident) = self.incidents.get_mut(id) else { return };
         incident.decide_at = None;
-        let is_ready = incident.is_firing && incident.is_confirmed && !incident.is_busy();
-        if !is_ready || incident.is_locked {
-            return self.plan(id);
-        }
-        let Some(remedy) = self.remedy_of(id) else {
-            return self.beyond_scope(id, now);
-        };
-        let action = self.policy.action(&remedy).cloned();
-        match self.intent(id, &remedy, action.as_ref()) {
-            Some(intent) => self.decide(id, intent, action.as_ref(), now, token),
-            None => {
-                // The present value is read first, and the decision made when it is known.
-                self.wanted.insert(id.to_owned());
-                self.decide_again(id, now.saturating_add(READING_WAIT));
+        let is_ready = incident.is_firing && !incident.is_busy() && !incident.is_locked;
+        let is_confirmed = incident.is_confirmed;
+        match self.remedy_of(id) {
+            None if is_ready => self.beyond_scope(id, now),
+            Some(remedy) if is_ready && is_confirmed => {
+                let action = self.policy.action(&remedy).cloned();
+                if let Some(intent) = self.intent(id, &remedy, action.as_ref()) {
+                    self.decide(id, intent, action.as_ref(), now, token);
+                }
             }
+            _ => self.plan(id),
         }
     }
 
@@ -45,17 +41,15 @@ impl Book {
         facts.rule.remedy.map(|remedy| remedy.action)
     }
 
-    /// What would be done. None: a number would be changed of which the present value is not known.
+    /// What would be done; without the change of a number of which the present value is not known.
     fn intent(&self, id: &str, remedy: &str, action: Option<&Action>) -> Option<Intent> {
         let incident = self.incidents.get(id)?;
         let parameter = action.and_then(|action| action.parameter.as_ref());
-        let change = match parameter {
-            None => None,
-            Some(parameter) => {
-                let from = *self.readings.get(id)?;
-                Some(ValueChange { parameter: parameter.name.clone(), from, to: from * parameter.factor })
-            }
-        };
+        let change = parameter.zip(self.readings.get(id)).map(|(parameter, from)| ValueChange {
+            parameter: parameter.name.clone(),
+            from: *from,
+            to: from * parameter.factor,
+        });
         let is_for_one = action.is_some_and(|action| action.tenant_specific);
         let tried = incident.attempts.iter().filter(|attempt| attempt.intent.action == remedy);
         Some(Intent {
@@ -72,6 +66,12 @@ impl Book {
         self.readings.remove(id);
         let Some(case) = self.circumstances(id, &intent, action, now) else { return };
         let decision = self.policy.decide(&intent, &case);
+        let has_number = action.is_some_and(|action| action.parameter.is_some());
+        if has_number && intent.change.is_none() && stopped_at(&decision) == Some(Step::Range) {
+            // Nothing but the number is in the way: it is read first, and the decision made when it is known.
+            self.wanted.insert(id.to_owned());
+            return self.decide_again(id, now.saturating_add(READING_WAIT));
+        }
         let input = serde_json::json!({ "intent": &intent, "circumstances": &case });
         let Some(incident) = self.incidents.get_mut(id) else { return };
         let reason = last_reason(&decision);
@@ -344,8 +344,12 @@ fn last_reason(decision: &Decision) -> String {
 
 /// True if what refused passes by itself, so that it is worth asking again.
 fn may_pass(decision: &Decision) -> bool {
-    let last = decision.reasons.last().map(|reason| reason.step);
-    !matches!(last, Some(Step::Floor | Step::Permit | Step::Range))
+    !matches!(stopped_at(decision), Some(Step::Floor | Step::Permit | Step::Range))
+}
+
+/// The step that refused.
+fn stopped_at(decision: &Decision) -> Option<Step> {
+    decision.reasons.last().filter(|reason| !reason.passed).map(|reason| reason.step)
 }
 
 fn has_revert(action: &Action) -> bool {

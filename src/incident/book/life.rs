@@ -42,6 +42,7 @@ impl Book {
         let epoch = before.map_or(1, |incident| incident.epoch + 1);
         let name = &claim.name;
         let scope = self.rules.get(name).map_or(Scope::Configuration, |facts| facts.rule.scope);
+        let has_remedy = self.rules.get(name).is_some_and(|facts| facts.rule.remedy.is_some());
         let (id, confirms) = (claim.incident_id.clone(), claim.confirms(now));
         let incident = Incident {
             incident_id: id.clone(),
@@ -72,7 +73,7 @@ impl Book {
             escalated: None,
             acknowledged: None,
             decided: None,
-            decide_at: confirms.then_some(now),
+            decide_at: (confirms || !has_remedy).then_some(now),
             respond_by: Some(self.settings.respond_by(claim.severity, now)),
             hold_until: None,
             ticket: None,
@@ -108,6 +109,7 @@ impl Book {
     /// It goes on, or it is back.
     fn burn(&mut self, id: &str, claim: Claim, now: Micros) {
         let respond_by = self.settings.respond_by(claim.severity, now);
+        let has_remedy = self.rules.get(&claim.name).is_some_and(|facts| facts.rule.remedy.is_some());
         let Some(incident) = self.incidents.get_mut(id) else { return };
         let is_worse = claim.severity > incident.rule_severity;
         let is_back = !incident.is_firing;
@@ -135,7 +137,7 @@ impl Book {
         if (is_worse || is_back) && incident.acknowledged.is_none() && incident.escalated.is_none() {
             incident.respond_by = Some(incident.respond_by.map_or(respond_by, |before| before.min(respond_by)));
         }
-        if incident.is_confirmed && (is_worse || is_back) {
+        if (incident.is_confirmed || !has_remedy) && (is_worse || is_back) {
             incident.decide_at = Some(now);
         }
         if is_worse || is_back {
