@@ -54,7 +54,8 @@ struct Versions {
     table: DeltaTable,
     /// By path: what the log says of a file never changes.
     files: HashMap<Path, Arc<FileEntry>>,
-    offsets: BTreeMap<Input, i64>,
+    /// The next offset, in this very version, of each input that was asked about; `None` if it was never committed.
+    offsets: BTreeMap<Input, Option<i64>>,
 }
 
 /// A commit before it is tried.
@@ -124,7 +125,6 @@ impl Delta {
     /// How far an input is; looked up in the newest version.
     pub async fn offset(&self, input: &Input) -> Result<Option<i64>, StoreError> {
         let mut versions = self.delta.lock().await;
-        versions.offsets.remove(input);
         versions.refresh().await?;
         versions.look_up(input).await
     }
@@ -156,7 +156,6 @@ impl Delta {
                 Ok(()) => return versions.committed(self.table),
                 Err(error) => {
                     let known = versions.table.version();
-                    versions.offsets.clear();
                     versions.refresh().await?;
                     if versions.table.version() == known {
                         return Err(error);
@@ -181,7 +180,7 @@ impl Delta {
         let done = work(&versions.table).await?;
         let mut fresh = DeltaTable::new(versions.table.log_store());
         fresh.load().await?;
-        versions.table = fresh;
+        versions.go_to(fresh).await?;
         Ok((done, versions.committed(self.table)?))
     }
 
@@ -196,19 +195,31 @@ impl Delta {
 
 impl Versions {
     async fn refresh(&mut self) -> Result<(), StoreError> {
-        Ok(self.table.update_incremental(None).await?)
+        let mut newest = self.table.clone();
+        newest.update_incremental(None).await?;
+        self.go_to(newest).await
+    }
+
+    /// Goes on from another version, once it is known how far every input is in it: by that, rows leave memory.
+    async fn go_to(&mut self, table: DeltaTable) -> Result<(), StoreError> {
+        if table.version() != self.table.version() {
+            let mut offsets = BTreeMap::new();
+            for input in self.offsets.keys() {
+                offsets.insert(Arc::clone(input), offset_in(&table, input).await?);
+            }
+            self.offsets = offsets;
+        }
+        self.table = table;
+        Ok(())
     }
 
     async fn look_up(&mut self, input: &Input) -> Result<Option<i64>, StoreError> {
         if let Some(offset) = self.offsets.get(input) {
-            return Ok(Some(*offset));
+            return Ok(*offset);
         }
-        let log = self.table.log_store();
-        let found = self.table.snapshot()?.transaction_version(log.as_ref(), input.as_ref()).await?;
-        if let Some(offset) = found {
-            self.offsets.insert(Arc::clone(input), offset);
-        }
-        Ok(found)
+        let offset = offset_in(&self.table, input).await?;
+        self.offsets.insert(Arc::clone(input), offset);
+        Ok(offset)
     }
 
     /// True if the offsets of a change are committed: its answer was lost, and it was not.
@@ -253,7 +264,7 @@ impl Versions {
             .build(Some(reference), self.table.log_store(), change.operation.clone())
             .await?;
         self.table.state = Some(commit.snapshot());
-        self.offsets.extend(change.offsets.iter().map(|(input, _, end)| (Arc::clone(input), *end)));
+        self.offsets.extend(change.offsets.iter().map(|(input, _, end)| (Arc::clone(input), Some(*end))));
         Ok(())
     }
 
@@ -269,8 +280,14 @@ impl Versions {
         self.files = files;
         let mut live = self.files.values().cloned().collect::<Vec<_>>();
         live.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(Arc::new(Committed { version: state.version(), files: live, offsets: self.offsets.clone() }))
+        let offsets = self.offsets.iter().filter_map(|(input, offset)| Some((Arc::clone(input), (*offset)?))).collect();
+        Ok(Arc::new(Committed { version: state.version(), files: live, offsets }))
     }
+}
+
+/// How far an input is in a version. This reads the log from its newest checkpoint on.
+async fn offset_in(table: &DeltaTable, input: &Input) -> Result<Option<i64>, StoreError> {
+    Ok(table.snapshot()?.transaction_version(table.log_store().as_ref(), input.as_ref()).await?)
 }
 
 /// What an append is, in the log's words.
