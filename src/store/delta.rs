@@ -125,7 +125,7 @@ impl Delta {
     /// How far an input is; looked up in the newest version.
     pub async fn offset(&self, input: &Input) -> Result<Option<i64>, StoreError> {
         let mut versions = self.delta.lock().await;
-        versions.refresh().await?;
+        versions.reopen().await?;
         versions.look_up(input).await
     }
 
@@ -169,19 +169,17 @@ impl Delta {
         Err(StoreError::Busy(self.table.name()))
     }
 
-    /// Runs maintenance on the table itself, and goes on from a fresh look at its log: only that keeps the memory of a
-    /// frequent writer small.
-    pub(super) async fn tend<T>(
+    /// Runs a step of maintenance on the table itself, and goes on from a fresh look at its log: only that keeps the
+    /// memory of a frequent writer small, and the step may have deleted what the look before rests on.
+    pub(super) async fn tend(
         &self,
-        work: impl AsyncFnOnce(&DeltaTable) -> Result<T, StoreError>,
-    ) -> Result<(T, Arc<Committed>), StoreError> {
+        work: impl AsyncFnOnce(&DeltaTable) -> Result<(), StoreError>,
+    ) -> Result<Arc<Committed>, StoreError> {
         let mut versions = self.delta.lock().await;
         versions.refresh().await?;
-        let done = work(&versions.table).await?;
-        let mut fresh = DeltaTable::new(versions.table.log_store());
-        fresh.load().await?;
-        versions.go_to(fresh).await?;
-        Ok((done, versions.committed(self.table)?))
+        work(&versions.table).await?;
+        versions.reopen().await?;
+        versions.committed(self.table)
     }
 
     /// The actions that remove these files from the table.
@@ -196,8 +194,17 @@ impl Delta {
 impl Versions {
     async fn refresh(&mut self) -> Result<(), StoreError> {
         let mut newest = self.table.clone();
-        newest.update_incremental(None).await?;
-        self.go_to(newest).await
+        if newest.update_incremental(None).await.is_ok() && self.go_to(newest).await.is_ok() {
+            return Ok(());
+        }
+        self.reopen().await
+    }
+
+    /// The newest version by a fresh look at the log: another process may have cleaned away what the last one rests on.
+    async fn reopen(&mut self) -> Result<(), StoreError> {
+        let mut fresh = DeltaTable::new(self.table.log_store());
+        fresh.load().await?;
+        self.go_to(fresh).await
     }
 
     /// Goes on from another version, once it is known how far every input is in it: by that, rows leave memory.

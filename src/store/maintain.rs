@@ -1,4 +1,4 @@
-//! Maintenance of one table, in one order: compact, expire, checkpoint, clean the log, vacuum, look afresh.
+//! Maintenance of one table, in one order: compact, expire, checkpoint, look afresh, clean the log, vacuum, look afresh.
 //!
 //! A crash between any two steps is harmless: each is a commit of its own or deletes only what no version needs. Each is
 //! bounded. Two processes that maintain one table at once do double work and no damage: whoever replaces files that are
@@ -69,7 +69,8 @@ pub(super) async fn maintain(delta: &Delta, now: Micros) -> Result<(Done, Arc<Co
     }
     if committed.version.is_multiple_of(CHECKPOINT_COMMITS) || done.merged + done.expired > 0 {
         done.is_checkpointed = true;
-        committed = delta.tend(async |table| clean(table, now).await).await?.1;
+        delta.tend(async |table| Ok(create_checkpoint(table, None).await?)).await?;
+        committed = delta.tend(async |table| clean(table, now).await).await?;
     }
     Ok((done, committed))
 }
@@ -169,8 +170,8 @@ async fn expire(delta: &Delta, expired: Vec<Path>) -> Result<Arc<Committed>, Sto
     delta.commit(Change { actions, operation, offsets: Vec::new(), replaced: expired }).await
 }
 
+/// Deletes what no version needs. The table must have been looked at since the last checkpoint: commits before that go.
 async fn clean(table: &DeltaTable, now: Micros) -> Result<(), StoreError> {
-    create_checkpoint(table, None).await?;
     let version = table.version().unwrap_or_default();
     let now = DateTime::from_timestamp_micros(now).unwrap_or_default();
     let cut = (now - LOG_KEPT).timestamp_millis();
