@@ -7,6 +7,7 @@
 //!                               └─────────────────▶ forgotten; its new owner reads the rows again
 //! ```
 //!
+//! Whatever Delta turns out to have, by whomever it was committed, leaves: a chunk can be cut at any offset.
 //! `chunk` is pure: it knows no clock, no file and no Delta.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
 
 /// An input partition as the store names it in Delta's `txn` actions, such as `telemetry.logs-0`.
@@ -23,6 +24,9 @@ pub type Input = Arc<str>;
 /// Batches smaller than this are joined with the one before, so that a view holds few of them however often rows
 /// arrive. Larger copies each row more often.
 const BATCH_ROWS: usize = 8_192;
+
+/// The column that tells from which record a row comes. Every batch has it, and rises in it.
+const OFFSET: &str = "kafka_offset";
 
 /// Offsets from `start` up to, and without, `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +39,29 @@ pub struct OffsetRange {
 #[derive(Clone, Debug)]
 pub struct Part {
     pub range: OffsetRange,
-    pub batches: Vec<RecordBatch>,
+    batches: Vec<RecordBatch>,
+    /// Of all batches, in memory: counted along, because it is asked for all the time.
+    bytes: usize,
 }
 
 impl Part {
+    fn new(start: i64) -> Part {
+        Part { range: OffsetRange { start, end: start }, batches: Vec::new(), bytes: 0 }
+    }
+
     /// Adds what follows. A read without rows (all of them were unreadable, or none was there) advances the range.
     fn append(&mut self, range: OffsetRange, batch: RecordBatch) -> Result<(), ArrowError> {
         self.range.end = range.end;
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        self.batches.push(batch);
+        self.push(batch);
         self.join_small()
+    }
+
+    fn push(&mut self, batch: RecordBatch) {
+        self.bytes += batch.get_array_memory_size();
+        self.batches.push(batch);
     }
 
     /// Joins the newest batches like the digits of a counter: each row is copied about log2([`BATCH_ROWS`]) times.
@@ -57,15 +72,42 @@ impl Part {
                 break;
             }
             let joined = compact(&concat_batches(&before.schema(), [before, last])?)?;
+            self.bytes -= before.get_array_memory_size() + last.get_array_memory_size();
             self.batches.truncate(self.batches.len() - 2);
-            self.batches.push(joined);
+            self.push(joined);
         }
         Ok(())
+    }
+
+    /// What of it stands at `start` or later; `None` if that is nothing.
+    fn since(&self, start: i64) -> Option<Part> {
+        if start <= self.range.start {
+            return Some(self.clone());
+        }
+        if start >= self.range.end {
+            return None;
+        }
+        let mut rest = Part::new(start);
+        rest.range.end = self.range.end;
+        for batch in &self.batches {
+            let batch = rows_since(batch, start);
+            if batch.num_rows() > 0 {
+                rest.push(batch);
+            }
+        }
+        Some(rest)
     }
 
     fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
+}
+
+/// The rows of a batch that come from `start` or later.
+pub(super) fn rows_since(batch: &RecordBatch, start: i64) -> RecordBatch {
+    let offsets = batch.column_by_name(OFFSET).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let before = offsets.map_or(0, |offsets| offsets.values().partition_point(|offset| *offset < start));
+    batch.slice(before, batch.num_rows() - before)
 }
 
 /// Text views point into the buffers they were cut from: without a copy each joined batch would keep all of them.
@@ -88,8 +130,7 @@ pub struct Chunk {
 impl Chunk {
     /// Adds rows of one input partition; their range begins where the one before ended.
     pub fn append(&mut self, input: &Input, range: OffsetRange, batch: RecordBatch) -> Result<(), ArrowError> {
-        let empty = || Part { range: OffsetRange { start: range.start, end: range.start }, batches: Vec::new() };
-        self.parts.entry(Arc::clone(input)).or_insert_with(empty).append(range, batch)
+        self.parts.entry(Arc::clone(input)).or_insert_with(|| Part::new(range.start)).append(range, batch)
     }
 
     /// Every batch, in the order of the inputs and of arrival.
@@ -103,13 +144,22 @@ impl Chunk {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.batches().map(RecordBatch::get_array_memory_size).sum()
+        self.parts.values().map(|part| part.bytes).sum()
     }
 
-    /// This chunk without the parts of which `is_gone` says so; `None` if nothing is left.
-    pub fn without(&self, is_gone: impl Fn(&Input, &Part) -> bool) -> Option<Chunk> {
-        let kept = self.parts.iter().filter(|(input, part)| !is_gone(input, part));
-        let parts = kept.map(|(input, part)| (Arc::clone(input), part.clone())).collect::<BTreeMap<_, _>>();
+    /// This chunk without all rows of these inputs; `None` if nothing is left.
+    pub fn without(&self, inputs: &[Input]) -> Option<Chunk> {
+        self.kept(|input, part| (!inputs.contains(input)).then(|| part.clone()))
+    }
+
+    /// This chunk without what stands before these offsets; `None` if nothing is left.
+    pub fn since(&self, offsets: &BTreeMap<Input, i64>) -> Option<Chunk> {
+        self.kept(|input, part| offsets.get(input).map_or_else(|| Some(part.clone()), |start| part.since(*start)))
+    }
+
+    fn kept(&self, keep: impl Fn(&Input, &Part) -> Option<Part>) -> Option<Chunk> {
+        let kept = self.parts.iter().filter_map(|(input, part)| Some((Arc::clone(input), keep(input, part)?)));
+        let parts = kept.collect::<BTreeMap<_, _>>();
         (!parts.is_empty()).then_some(Chunk { parts })
     }
 }

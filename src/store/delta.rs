@@ -54,7 +54,8 @@ struct Versions {
     table: DeltaTable,
     /// By path: what the log says of a file never changes.
     files: HashMap<Path, Arc<FileEntry>>,
-    offsets: BTreeMap<Input, i64>,
+    /// The next offset, in this very version, of each input that was asked about; `None` if it was never committed.
+    offsets: BTreeMap<Input, Option<i64>>,
 }
 
 /// A commit before it is tried.
@@ -124,8 +125,7 @@ impl Delta {
     /// How far an input is; looked up in the newest version.
     pub async fn offset(&self, input: &Input) -> Result<Option<i64>, StoreError> {
         let mut versions = self.delta.lock().await;
-        versions.offsets.remove(input);
-        versions.refresh().await?;
+        versions.reopen().await?;
         versions.look_up(input).await
     }
 
@@ -156,7 +156,6 @@ impl Delta {
                 Ok(()) => return versions.committed(self.table),
                 Err(error) => {
                     let known = versions.table.version();
-                    versions.offsets.clear();
                     versions.refresh().await?;
                     if versions.table.version() == known {
                         return Err(error);
@@ -170,19 +169,17 @@ impl Delta {
         Err(StoreError::Busy(self.table.name()))
     }
 
-    /// Runs maintenance on the table itself, and goes on from a fresh look at its log: only that keeps the memory of a
-    /// frequent writer small.
-    pub(super) async fn tend<T>(
+    /// Runs a step of maintenance on the table itself, and goes on from a fresh look at its log: only that keeps the
+    /// memory of a frequent writer small, and the step may have deleted what the look before rests on.
+    pub(super) async fn tend(
         &self,
-        work: impl AsyncFnOnce(&DeltaTable) -> Result<T, StoreError>,
-    ) -> Result<(T, Arc<Committed>), StoreError> {
+        work: impl AsyncFnOnce(&DeltaTable) -> Result<(), StoreError>,
+    ) -> Result<Arc<Committed>, StoreError> {
         let mut versions = self.delta.lock().await;
         versions.refresh().await?;
-        let done = work(&versions.table).await?;
-        let mut fresh = DeltaTable::new(versions.table.log_store());
-        fresh.load().await?;
-        versions.table = fresh;
-        Ok((done, versions.committed(self.table)?))
+        work(&versions.table).await?;
+        versions.reopen().await?;
+        versions.committed(self.table)
     }
 
     /// The actions that remove these files from the table.
@@ -196,19 +193,40 @@ impl Delta {
 
 impl Versions {
     async fn refresh(&mut self) -> Result<(), StoreError> {
-        Ok(self.table.update_incremental(None).await?)
+        let mut newest = self.table.clone();
+        if newest.update_incremental(None).await.is_ok() && self.go_to(newest).await.is_ok() {
+            return Ok(());
+        }
+        self.reopen().await
+    }
+
+    /// The newest version by a fresh look at the log: another process may have cleaned away what the last one rests on.
+    async fn reopen(&mut self) -> Result<(), StoreError> {
+        let mut fresh = DeltaTable::new(self.table.log_store());
+        fresh.load().await?;
+        self.go_to(fresh).await
+    }
+
+    /// Goes on from another version, once it is known how far every input is in it: by that, rows leave memory.
+    async fn go_to(&mut self, table: DeltaTable) -> Result<(), StoreError> {
+        if table.version() != self.table.version() {
+            let mut offsets = BTreeMap::new();
+            for input in self.offsets.keys() {
+                offsets.insert(Arc::clone(input), offset_in(&table, input).await?);
+            }
+            self.offsets = offsets;
+        }
+        self.table = table;
+        Ok(())
     }
 
     async fn look_up(&mut self, input: &Input) -> Result<Option<i64>, StoreError> {
         if let Some(offset) = self.offsets.get(input) {
-            return Ok(Some(*offset));
+            return Ok(*offset);
         }
-        let log = self.table.log_store();
-        let found = self.table.snapshot()?.transaction_version(log.as_ref(), input.as_ref()).await?;
-        if let Some(offset) = found {
-            self.offsets.insert(Arc::clone(input), offset);
-        }
-        Ok(found)
+        let offset = offset_in(&self.table, input).await?;
+        self.offsets.insert(Arc::clone(input), offset);
+        Ok(offset)
     }
 
     /// True if the offsets of a change are committed: its answer was lost, and it was not.
@@ -253,7 +271,7 @@ impl Versions {
             .build(Some(reference), self.table.log_store(), change.operation.clone())
             .await?;
         self.table.state = Some(commit.snapshot());
-        self.offsets.extend(change.offsets.iter().map(|(input, _, end)| (Arc::clone(input), *end)));
+        self.offsets.extend(change.offsets.iter().map(|(input, _, end)| (Arc::clone(input), Some(*end))));
         Ok(())
     }
 
@@ -269,8 +287,14 @@ impl Versions {
         self.files = files;
         let mut live = self.files.values().cloned().collect::<Vec<_>>();
         live.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(Arc::new(Committed { version: state.version(), files: live, offsets: self.offsets.clone() }))
+        let offsets = self.offsets.iter().filter_map(|(input, offset)| Some((Arc::clone(input), (*offset)?))).collect();
+        Ok(Arc::new(Committed { version: state.version(), files: live, offsets }))
     }
+}
+
+/// How far an input is in a version. This reads the log from its newest checkpoint on.
+async fn offset_in(table: &DeltaTable, input: &Input) -> Result<Option<i64>, StoreError> {
+    Ok(table.snapshot()?.transaction_version(table.log_store().as_ref(), input.as_ref()).await?)
 }
 
 /// What an append is, in the log's words.

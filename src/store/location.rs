@@ -51,6 +51,11 @@ impl Location {
         Self::parse(text, folder)
     }
 
+    /// The same place, reached through what `wrap` makes of the storage: so a test can let storage fail.
+    pub fn through(self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Location {
+        Location { root: wrap(self.root), url: self.url }
+    }
+
     fn local(path: &PathBuf) -> std::io::Result<Location> {
         std::fs::create_dir_all(path)?;
         let url = Url::from_directory_path(path.canonicalize()?);

@@ -1,4 +1,4 @@
-//! Maintenance of one table, in one order: compact, expire, checkpoint, clean the log, vacuum, look afresh.
+//! Maintenance of one table, in one order: compact, expire, checkpoint, look afresh, clean the log, vacuum, look afresh.
 //!
 //! A crash between any two steps is harmless: each is a commit of its own or deletes only what no version needs. Each is
 //! bounded. Two processes that maintain one table at once do double work and no damage: whoever replaces files that are
@@ -55,25 +55,32 @@ pub(super) async fn maintain(delta: &Delta, now: Micros) -> Result<(Done, Arc<Co
     let mut committed = delta.refresh().await?;
     let mut done = Done::default();
     for group in groups(&committed.files).into_iter().take(MERGES_MAX) {
-        match merge(delta, &group).await {
-            Ok(newer) => committed = newer,
-            // Another process was faster.
-            Err(StoreError::Replaced) => continue,
-            Err(error) => return Err(error),
+        if let Some(newer) = unless_replaced(merge(delta, &group).await)? {
+            (committed, done.merged) = (newer, done.merged + group.len() as u64);
         }
-        done.merged += group.len() as u64;
     }
     let expired = committed.files.iter().filter(|file| is_expired(file, now)).map(|file| file.path.clone());
     let expired = expired.collect::<Vec<_>>();
-    if !expired.is_empty() {
-        done.expired = expired.len() as u64;
-        committed = expire(delta, expired).await?;
+    let files = expired.len() as u64;
+    if files > 0
+        && let Some(newer) = unless_replaced(expire(delta, expired).await)?
+    {
+        (committed, done.expired) = (newer, files);
     }
     if committed.version.is_multiple_of(CHECKPOINT_COMMITS) || done.merged + done.expired > 0 {
         done.is_checkpointed = true;
-        committed = delta.tend(async |table| clean(table, now).await).await?.1;
+        delta.tend(async |table| Ok(create_checkpoint(table, None).await?)).await?;
+        committed = delta.tend(async |table| clean(table, now).await).await?;
     }
     Ok((done, committed))
+}
+
+/// `None` if the files are gone: another process was faster, or this one was and did not hear of it.
+fn unless_replaced(result: Result<Arc<Committed>, StoreError>) -> Result<Option<Arc<Committed>>, StoreError> {
+    match result {
+        Err(StoreError::Replaced) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Files to be made into one: of one day, kept equally long, of one size class.
@@ -163,8 +170,8 @@ async fn expire(delta: &Delta, expired: Vec<Path>) -> Result<Arc<Committed>, Sto
     delta.commit(Change { actions, operation, offsets: Vec::new(), replaced: expired }).await
 }
 
+/// Deletes what no version needs. The table must have been looked at since the last checkpoint: commits before that go.
 async fn clean(table: &DeltaTable, now: Micros) -> Result<(), StoreError> {
-    create_checkpoint(table, None).await?;
     let version = table.version().unwrap_or_default();
     let now = DateTime::from_timestamp_micros(now).unwrap_or_default();
     let cut = (now - LOG_KEPT).timestamp_millis();

@@ -10,9 +10,10 @@
 //!
 //! A query never shows an expired row; its file goes when the whole day has expired.
 
-use arrow::array::{Array, AsArray, Int32Array, RecordBatch};
+use arrow::array::{AsArray, Int32Array, RecordBatch};
+use datafusion::common::Result;
 use datafusion::functions::string::expr_fn::starts_with;
-use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::logical_expr::{Expr, col, lit, when};
 
 use crate::model::pipeline::Micros;
 use crate::model::schema::StoreTable;
@@ -24,37 +25,75 @@ const SHORT_DAYS: i32 = 30;
 const MIDDLE_DAYS: i32 = 90;
 const LONG_DAYS: i32 = 365;
 
-/// Metrics that the business is steered by.
-const BUSINESS_PREFIX: &str = "business.";
+/// How long the rows of a table are kept: the first rule whose text fits decides, or else `others`.
+struct Retention {
+    /// The column that the rules look at.
+    column: Option<&'static str>,
+    rules: &'static [(Text, i32)],
+    others: i32,
+}
+
+enum Text {
+    Is(&'static str),
+    Begins(&'static str),
+}
+
+const LOGS: Retention = Retention {
+    column: Some("source"),
+    rules: &[(Text::Is("supabase"), SHORT_DAYS), (Text::Is("edge"), SHORT_DAYS), (Text::Is("audit"), LONG_DAYS)],
+    others: MIDDLE_DAYS,
+};
+
+/// Metrics that the business is steered by are kept for long.
+const METRICS: Retention =
+    Retention { column: Some("name"), rules: &[(Text::Begins("business."), LONG_DAYS)], others: MIDDLE_DAYS };
+
+const RESULTS: Retention = Retention { column: None, rules: &[], others: LONG_DAYS };
+
+fn of(table: StoreTable) -> &'static Retention {
+    match table {
+        StoreTable::Logs => &LOGS,
+        StoreTable::Metrics => &METRICS,
+        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => &RESULTS,
+    }
+}
+
+impl Text {
+    fn fits(&self, text: &str) -> bool {
+        match self {
+            Text::Is(whole) => text == *whole,
+            Text::Begins(prefix) => text.starts_with(prefix),
+        }
+    }
+
+    fn fits_in(&self, column: &str) -> Expr {
+        match self {
+            Text::Is(whole) => col(column).eq(lit(*whole)),
+            Text::Begins(prefix) => starts_with(col(column), lit(*prefix)),
+        }
+    }
+}
+
+impl Retention {
+    fn days(&self, text: &str) -> i32 {
+        let rule = self.rules.iter().find(|(rule, _)| rule.fits(text));
+        rule.map_or(self.others, |(_, days)| *days)
+    }
+}
+
+/// The column that tells how long a row is kept; `None` if all of a table are kept equally long.
+pub fn kept_by(table: StoreTable) -> Option<&'static str> {
+    of(table).column
+}
 
 /// How many days each row of a batch is kept.
 pub fn kept_days(table: StoreTable, rows: &RecordBatch) -> Int32Array {
-    let of = |column: &str, days: fn(&str) -> i32| match rows.column_by_name(column) {
-        Some(texts) => {
-            let texts = texts.as_string_view();
-            (0..texts.len()).map(|row| if texts.is_valid(row) { days(texts.value(row)) } else { MIDDLE_DAYS }).collect()
-        }
-        None => Int32Array::from_value(MIDDLE_DAYS, rows.num_rows()),
+    let retention = of(table);
+    let Some(texts) = retention.column.and_then(|column| rows.column_by_name(column)) else {
+        return Int32Array::from_value(retention.others, rows.num_rows());
     };
-    match table {
-        StoreTable::Logs => of("source", source_days),
-        StoreTable::Metrics => of("name", metric_days),
-        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => {
-            Int32Array::from_value(LONG_DAYS, rows.num_rows())
-        }
-    }
-}
-
-fn source_days(source: &str) -> i32 {
-    match source {
-        "supabase" | "edge" => SHORT_DAYS,
-        "audit" => LONG_DAYS,
-        _ => MIDDLE_DAYS,
-    }
-}
-
-fn metric_days(name: &str) -> i32 {
-    if name.starts_with(BUSINESS_PREFIX) { LONG_DAYS } else { MIDDLE_DAYS }
+    let texts = texts.as_string_view().iter();
+    texts.map(|text| Some(text.map_or(retention.others, |text| retention.days(text)))).collect()
 }
 
 /// The first moment that is still kept at `now`.
@@ -62,18 +101,13 @@ pub fn kept_from(now: Micros, kept_days: i64) -> Micros {
     now.saturating_sub(kept_days.saturating_mul(DAY_MICROS))
 }
 
-/// True of a row that is kept, where `from` says what it means to be kept for so many days.
-pub fn kept(table: StoreTable, from: impl Fn(i64) -> Expr) -> Expr {
-    let [short, middle, long] = [SHORT_DAYS, MIDDLE_DAYS, LONG_DAYS].map(|days| from(i64::from(days)));
-    let is_long = match table {
-        StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => return long,
-        StoreTable::Metrics => starts_with(col("name"), lit(BUSINESS_PREFIX)),
-        StoreTable::Logs => col("source").eq(lit("audit")),
-    };
-    let is_long = is_long.is_true();
-    let is_short = match table {
-        StoreTable::Logs => col("source").in_list(vec![lit("supabase"), lit("edge")], false).is_true(),
-        _ => lit(false),
-    };
-    is_long.clone().and(long).or(is_short.clone().and(short)).or((!is_long.or(is_short)).and(middle))
+/// What `value` makes of the days that a row is kept, for each row.
+pub fn by_kept_days(table: StoreTable, value: impl Fn(i64) -> Expr) -> Result<Expr> {
+    let Retention { column, rules, others } = of(table);
+    let others = value(i64::from(*others));
+    let Some(column) = column else { return Ok(others) };
+    rules
+        .iter()
+        .rev()
+        .try_fold(others, |others, (text, days)| when(text.fits_in(column), value(i64::from(*days))).otherwise(others))
 }

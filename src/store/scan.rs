@@ -30,7 +30,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 
 use super::files::{Bounds, FileEntry};
-use super::retention::kept_from;
+use super::retention::{by_kept_days, kept_by, kept_from};
 use super::{Store, StoreView, TableView};
 use crate::model::pipeline::Micros;
 use crate::model::principal::Principal;
@@ -142,7 +142,7 @@ impl<'a> Scan<'a> {
     ) -> Result<Self> {
         let mut columns = projection.cloned().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
         let wanted = columns.len();
-        let own = [Some(table.table.time_column()), Some("organisation_id"), table.kept_by()];
+        let own = [Some(table.table.time_column()), Some("organisation_id"), kept_by(table.table)];
         for name in own.into_iter().flatten() {
             let column = table.schema.index_of(name)?;
             if !columns.contains(&column) {
@@ -231,7 +231,7 @@ impl<'a> Scan<'a> {
         }
         let plan =
             MemorySourceConfig::try_new_exec(&partitions, Arc::clone(&self.table.schema), Some(self.columns.clone()))?;
-        self.filtered(plan, self.table.unexpired(self.now))
+        self.filtered(plan, self.table.unexpired(self.now)?)
     }
 
     fn filtered(&self, plan: Arc<dyn ExecutionPlan>, predicate: Expr) -> Result<Arc<dyn ExecutionPlan>> {
@@ -255,19 +255,10 @@ impl<'a> Scan<'a> {
 }
 
 impl StoreScan {
-    /// The column that tells how long a row is kept.
-    fn kept_by(&self) -> Option<&'static str> {
-        match self.table {
-            StoreTable::Logs => Some("source"),
-            StoreTable::Metrics => Some("name"),
-            StoreTable::Windows | StoreTable::Detections | StoreTable::IncidentChanges | StoreTable::Audit => None,
-        }
-    }
-
     /// True of a row in memory that has not expired.
-    fn unexpired(&self, now: Micros) -> Expr {
-        let from = |days: i64| col(self.table.time_column()).gt_eq(lit(time(kept_from(now, days))));
-        super::retention::kept(self.table, from)
+    fn unexpired(&self, now: Micros) -> Result<Expr> {
+        let from = by_kept_days(self.table, |days| lit(time(kept_from(now, days))))?;
+        Ok(col(self.table.time_column()).gt_eq(from))
     }
 
     /// What the filters and the principal say about wanted rows. A filter that is not understood says nothing.

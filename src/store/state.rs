@@ -1,7 +1,9 @@
 //! One table's state: which rows are in Delta, which are in memory, and the one view of both.
 //!
-//! Hot and cold are divided by what is committed, never by time: a chunk leaves memory in the same step in which the
-//! version of Delta that has its offsets arrives, so that every view shows each row exactly once. `state` is pure.
+//! Hot and cold are divided by offset, never by time: memory holds of each input what follows the offset that the
+//! version of Delta has of it. Rows leave memory in the same step in which a version that has them arrives, whoever
+//! committed them and whenever, and rows that it has already are not taken in. So every view shows each row exactly
+//! once, whatever becomes of a commit and of the inputs' owners. `state` is pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
-use super::chunk::{Chunk, Input, OffsetRange, Part};
+use super::chunk::{Chunk, Input, OffsetRange, rows_since};
 use super::files::FileEntry;
 
 /// One version of a Delta table: its live files, and how far each input partition is in them.
@@ -17,14 +19,8 @@ use super::files::FileEntry;
 pub struct Committed {
     pub version: u64,
     pub files: Vec<Arc<FileEntry>>,
-    /// The next offset of each input partition that this process asked about.
+    /// The next offset, in this very version, of each input partition that this process asked about.
     pub offsets: BTreeMap<Input, i64>,
-}
-
-impl Committed {
-    fn covers(&self, input: &Input, part: &Part) -> bool {
-        self.offsets.get(input).is_some_and(|next| *next >= part.range.end)
-    }
 }
 
 /// What a statement reads of one table: every row exactly once.
@@ -43,9 +39,14 @@ pub struct TableState {
 }
 
 impl TableState {
-    /// Takes rows that follow those of the same input before.
+    /// Takes rows that follow those of the same input before. What Delta has of them already is left out: a commit may
+    /// arrive after its input was given away, came back, and is read again.
     pub fn append(&mut self, input: &Input, range: OffsetRange, batch: RecordBatch) -> Result<(), ArrowError> {
-        self.open.append(input, range, batch)
+        let start = self.committed.offsets.get(input).map_or(range.start, |next| range.start.max(*next));
+        if start >= range.end {
+            return Ok(());
+        }
+        self.open.append(input, OffsetRange { start, ..range }, rows_since(&batch, start))
     }
 
     /// Closes the open chunk for a commit; `None` if nothing was read since the last time.
@@ -63,21 +64,18 @@ impl TableState {
         if committed.version < self.committed.version {
             return;
         }
-        let kept = self.sealed.drain(..).filter_map(|chunk| {
-            if !chunk.parts.iter().any(|(input, part)| committed.covers(input, part)) {
-                return Some(chunk);
-            }
-            chunk.without(|input, part| committed.covers(input, part)).map(Arc::new)
-        });
-        self.sealed = kept.collect();
+        self.keep(|chunk| chunk.since(&committed.offsets));
         self.committed = committed;
     }
 
     /// Drops the rows of inputs that belong to another process now: it reads them again.
     pub fn forget(&mut self, inputs: &[Input]) {
-        let is_gone = |input: &Input, _: &Part| inputs.contains(input);
-        self.open = self.open.without(is_gone).unwrap_or_default();
-        self.sealed = self.sealed.iter().filter_map(|chunk| chunk.without(is_gone)).map(Arc::new).collect();
+        self.keep(|chunk| chunk.without(inputs));
+    }
+
+    fn keep(&mut self, kept: impl Fn(&Chunk) -> Option<Chunk>) {
+        self.open = kept(&self.open).unwrap_or_default();
+        self.sealed = self.sealed.iter().filter_map(|chunk| kept(chunk)).map(Arc::new).collect();
     }
 
     /// What is to be committed next.

@@ -9,16 +9,25 @@ use maturion::model::principal::Principal;
 use maturion::store::scan::table_source;
 use maturion::store::{Location, Store};
 
+mod concurrent;
+mod crash;
 mod delta;
 mod kill;
+mod losing;
+mod lost;
 mod readers;
 mod role;
+mod s3;
+mod storage;
 mod views;
 
 /// A store below `folder`, with one measure.
 fn open(folder: &std::path::Path) -> Arc<Store> {
-    let location = Location::parse("file:store", folder).expect("a folder");
-    Store::open(&location, &["requests".to_owned()]).expect("a store")
+    open_at(&Location::parse("file:store", folder).expect("a folder"))
+}
+
+fn open_at(location: &Location) -> Arc<Store> {
+    Store::open(location, &["requests".to_owned()]).expect("a store")
 }
 
 /// The rows of a statement, as a principal sees them at wall time `now`.

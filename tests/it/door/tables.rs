@@ -1,5 +1,7 @@
-//! Tables in memory of two organisations and of nobody, and the sessions' view of them.
+//! Tables of two organisations and of nobody, in memory or in a store, and the sessions' view of them.
 
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -10,12 +12,18 @@ use datafusion::datasource::MemTable;
 use maturion::model::principal::Principal;
 use maturion::model::schema::StoreTable;
 use maturion::query::{TableSource, Tables};
+use maturion::store::chunk::OffsetRange;
+use maturion::store::scan::table_source;
+use maturion::store::{Location, Store};
 use serde_json::{Value, json};
 
 use super::{ONE, TWO};
 
 /// Noon of 1 June 2026.
 pub const NOON: i64 = 1_780_315_200;
+
+/// Rows of each owner in each table.
+const NUMBERS: i64 = 40;
 
 /// RFC 3339, so many seconds after noon.
 pub fn after_noon(seconds: i64) -> String {
@@ -41,9 +49,9 @@ pub fn memory(table: StoreTable, rows: &[Value]) -> Arc<dyn TableProvider> {
 }
 
 /// What each organisation has of every table: its name is a part of every text, so that a foreign row cannot hide.
-fn rows(table: StoreTable, organisation: Option<&str>) -> Vec<Value> {
+fn rows(table: StoreTable, organisation: Option<&str>, numbers: Range<i64>) -> Vec<Value> {
     let own = organisation.unwrap_or("nobody-platform");
-    (0..40).map(|number| row(table, organisation, own, number)).collect()
+    numbers.map(|number| row(table, organisation, own, number)).collect()
 }
 
 fn row(table: StoreTable, organisation: Option<&str>, own: &str, number: i64) -> Value {
@@ -114,9 +122,47 @@ pub fn source() -> TableSource {
             Principal::Organisation(own) => [ONE, TWO].into_iter().filter(|name| name == own).map(Some).collect(),
         };
         let provider = |table: StoreTable| {
-            let rows: Vec<Value> = owners.iter().flat_map(|owner| rows(table, *owner)).collect();
+            let rows: Vec<Value> = owners.iter().flat_map(|owner| rows(table, *owner, 0..NUMBERS)).collect();
             (table.name(), memory(table, &rows))
         };
         Tables { providers: StoreTable::ALL.map(provider).to_vec(), renew: Arc::new(|| {}) }
     })
+}
+
+/// A store of the same rows: some in a file that was merged, some in one that was not, some in memory; the owners' rows
+/// lie in the same files and chunks.
+pub fn store(folder: &Path) -> Arc<Store> {
+    let store = Store::open(&Location::parse("file:store", folder).unwrap(), &[]).unwrap();
+    for table in StoreTable::ALL {
+        (0..32).step_by(2).for_each(|number| commit(&store, table, number..number + 2));
+        assert_eq!(store.maintain(table, (NOON + 3_600) * 1_000_000).unwrap().merged, 16);
+        commit(&store, table, 32..36);
+        append(&store, table, 36..NUMBERS);
+        let view = store.view();
+        let (files, hot) = (&view.table(table).committed.files, &view.table(table).hot);
+        let is_mixed =
+            |(least, largest, has_none): &(String, String, bool)| least == ONE && largest == TWO && *has_none;
+        assert!(files.len() == 2 && files.iter().all(|file| file.organisations.as_ref().is_some_and(is_mixed)));
+        assert_eq!(hot.iter().map(RecordBatch::num_rows).sum::<usize>(), 3 * 4);
+    }
+    store
+}
+
+/// What the sessions of a store see an hour after noon.
+pub fn stored(store: &Arc<Store>) -> TableSource {
+    table_source(Arc::clone(store), || (NOON + 3_600) * 1_000_000)
+}
+
+fn commit(store: &Store, table: StoreTable, numbers: Range<i64>) {
+    append(store, table, numbers);
+    let chunk = store.state(table).seal().unwrap();
+    store.commit(table, &chunk).unwrap();
+}
+
+fn append(store: &Store, table: StoreTable, numbers: Range<i64>) {
+    let range = OffsetRange { start: numbers.start, end: numbers.end };
+    for (partition, owner) in [Some(ONE), Some(TWO), None].into_iter().enumerate() {
+        let batch = batch(store.schema(table), &rows(table, owner, numbers.clone()));
+        store.state(table).append(&format!("rows-{partition}").into(), range, batch).unwrap();
+    }
 }

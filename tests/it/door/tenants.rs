@@ -1,13 +1,16 @@
 //! The proof that a session shows no row of anybody else: many statements, every byte of every answer looked through.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use maturion::model::principal::Principal;
 use maturion::query::output::Format;
+use maturion::query::{Engine, Limits};
+use maturion::serve::postgres::PostgresHandle;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 
-use super::{ONE, TWO, answer, both, door, engine, organisation, psql, tables};
+use super::{ONE, TWO, answer, both, door, door_with, engine, engine_with, organisation, psql, tables};
 
 const STATEMENTS: usize = 500;
 
@@ -143,14 +146,24 @@ pub fn foreign_rows(output: &str, foreign: &str) -> usize {
 
 #[test]
 fn no_statement_shows_a_foreign_row() {
+    shows_no_foreign_row(&engine());
+}
+
+#[test]
+fn no_statement_over_a_store_shows_a_foreign_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = tables::store(folder.path());
+    shows_no_foreign_row(&engine_with(tables::stored(&store), Limits::default()));
+}
+
+fn shows_no_foreign_row(engine: &Arc<Engine>) {
     let seed = seed();
     println!("MATURION_DOOR_SEED={seed}");
-    let engine = engine();
     let mut writer = Writer { chance: StdRng::seed_from_u64(seed), foreign: TWO };
     let (mut own, mut answered, mut seen_by_operator) = (0, 0, 0);
     for number in 0..STATEMENTS {
         let sql = writer.statement();
-        let said = match answer(&engine, &organisation(ONE), &sql, Format::Json) {
+        let said = match answer(engine, &organisation(ONE), &sql, Format::Json) {
             Ok(rows) => {
                 answered += 1;
                 rows
@@ -162,7 +175,7 @@ fn no_statement_shows_a_foreign_row() {
         }
         own += usize::from(foreign_rows(&said, ONE) > 0);
         // The same statement shows foreign rows to whoever may see them: what looks for them can find them.
-        let everything = answer(&engine, &Principal::Operator, &sql, Format::Json).unwrap_or_default();
+        let everything = answer(engine, &Principal::Operator, &sql, Format::Json).unwrap_or_default();
         seen_by_operator += usize::from(foreign_rows(&everything, TWO) > 0);
     }
     println!(
@@ -176,9 +189,20 @@ fn no_statement_shows_a_foreign_row() {
 /// The same through PostgreSQL's protocol, with its own catalog, one connection for all.
 #[test]
 fn no_connection_shows_a_foreign_row() {
+    shows_no_foreign_row_to_connections(door());
+}
+
+#[test]
+fn no_connection_to_a_store_shows_a_foreign_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = tables::store(folder.path());
+    let engine = engine_with(tables::stored(&store), Limits::default());
+    shows_no_foreign_row_to_connections(door_with(engine, |_| {}));
+}
+
+fn shows_no_foreign_row_to_connections(door: PostgresHandle) {
     let seed = seed();
     println!("MATURION_DOOR_SEED={seed}");
-    let door = door();
     let mut writer = Writer { chance: StdRng::seed_from_u64(seed + 1), foreign: TWO };
     let mut file = tempfile::NamedTempFile::new().unwrap();
     for number in 0..STATEMENTS {

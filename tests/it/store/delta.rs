@@ -12,7 +12,10 @@ use tempfile::TempDir;
 
 /// 2026-11-01T06:00:00Z, in microseconds.
 pub const NOW: i64 = 1_793_512_800_000_000;
-const DAY: i64 = 86_400_000_000;
+/// 2100-01-01T06:00:00Z: rows of these days never expire by the clock of the machine, and files that are written now are
+/// old by then.
+pub const LATER: i64 = 4_102_466_400_000_000;
+pub const DAY: i64 = 86_400_000_000;
 
 fn now() -> i64 {
     NOW
@@ -22,12 +25,12 @@ fn open(folder: &TempDir) -> Arc<Store> {
     super::open(folder.path())
 }
 
-fn input() -> Input {
+pub fn input() -> Input {
     "telemetry.logs-0".into()
 }
 
 /// Logs of these offsets, one a second, of two organisations in turn.
-fn logs(offsets: std::ops::Range<i64>, source: &str, first: i64) -> RecordBatch {
+pub fn logs(offsets: std::ops::Range<i64>, source: &str, first: i64) -> RecordBatch {
     let limits = DecodeLimits { ahead_max: i64::MAX, ..DecodeLimits::default() };
     let mut decoder = Decoder::new(Table::Logs, limits);
     for offset in offsets {

@@ -8,6 +8,7 @@ use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::log::kafka::{KafkaLog, KafkaSettings};
 use maturion::log::{Log, Partition, Position};
 use maturion::model::principal::Principal;
+use maturion::model::schema::StoreTable;
 use maturion::roles::RunningRoles;
 use maturion::roles::store::StoreLimits;
 use maturion::store::Store;
@@ -25,7 +26,7 @@ fn now() -> i64 {
     1_793_512_800_000_000
 }
 
-fn limits() -> StoreLimits {
+pub fn limits() -> StoreLimits {
     StoreLimits {
         commit_interval: Duration::from_millis(300),
         chunk_bytes_max: 1 << 20,
@@ -35,25 +36,30 @@ fn limits() -> StoreLimits {
     }
 }
 
-fn embedded() -> Arc<dyn Log> {
+pub fn embedded() -> Arc<dyn Log> {
     Arc::new(EmbeddedLog::new(EmbeddedSettings::default()))
 }
 
-fn flow(log: Arc<dyn Log>, prefix: &str) -> Flow {
+pub fn flow(log: Arc<dyn Log>, prefix: &str) -> Flow {
     Flow::new(log, prefix, PARTITIONS, vec![pipeline("requests", SQL, &["module"], Duration::ZERO)])
 }
 
 /// A process of the role alone.
 fn start(flow: &Flow, instance: &str, folder: &Path, limits: StoreLimits) -> (Arc<Store>, RunningRoles) {
-    let mut runtime = flow.runtime.clone();
-    runtime.instance = format!("{}{instance}", flow.runtime.topics.logs());
-    let (store, mut roles) = (super::open(folder), RunningRoles::default());
-    runtime.fill(&store, limits, &mut roles).expect("started");
+    let store = super::open(folder);
+    let roles = fill(flow, instance, &store, limits);
     (store, roles)
 }
 
+pub fn fill(flow: &Flow, instance: &str, store: &Arc<Store>, limits: StoreLimits) -> RunningRoles {
+    let (mut runtime, mut roles) = (flow.runtime.clone(), RunningRoles::default());
+    runtime.instance = format!("{}{instance}", flow.runtime.topics.logs());
+    runtime.fill(store, limits, &mut roles).expect("started");
+    roles
+}
+
 /// Logs of these numbers, one a second.
-fn log(flow: &Flow, numbers: std::ops::Range<i64>) {
+pub fn log(flow: &Flow, numbers: std::ops::Range<i64>) {
     let first = now() / 1_000_000 - 3_600 * 5;
     let text =
         |number: i64| format!(r#"{{"timestamp":{},"module":"m{}","message":"{number}"}}"#, first + number, number % 7);
@@ -62,11 +68,11 @@ fn log(flow: &Flow, numbers: std::ops::Range<i64>) {
     flow.append(&flow.runtime.topics.logs(), records);
 }
 
-fn ask(store: &Arc<Store>, sql: &str) -> i64 {
+pub fn ask(store: &Arc<Store>, sql: &str) -> i64 {
     super::ask(store, now, &Principal::Operator, sql)
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + WAIT;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
@@ -75,16 +81,16 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Every log from 0 on is there, once.
-fn has_each_once(store: &Arc<Store>, logs: i64) {
+pub fn has_each_once(store: &Arc<Store>, logs: i64) {
     until("every log is readable", || ask(store, "SELECT count(*) FROM logs") >= logs);
     assert_eq!(ask(store, "SELECT count(*) FROM logs"), logs);
     assert_eq!(ask(store, "SELECT count(DISTINCT message) FROM logs"), logs);
     assert_eq!(ask(store, "SELECT sum(CAST(message AS BIGINT)) FROM logs"), (0..logs).sum::<i64>());
 }
 
-fn in_delta(store: &Arc<Store>) -> u64 {
+pub fn in_delta(store: &Arc<Store>) -> u64 {
     let view = store.view();
-    let files = view.table(maturion::model::schema::StoreTable::Logs).committed.files.clone();
+    let files = view.table(StoreTable::Logs).committed.files.clone();
     files.iter().map(|file| file.rows).sum()
 }
 
@@ -123,7 +129,7 @@ fn on_kafka_each_log_is_once_in_its_table_after_restarts_and_hand_overs() {
     log(&flow, 3_000..6_000);
     let looked = || {
         for store in [&first, &second] {
-            store.refresh(maturion::model::schema::StoreTable::Logs).expect("refreshed");
+            store.refresh(StoreTable::Logs).expect("refreshed");
         }
         in_delta(&first) + in_delta(&second)
     };
