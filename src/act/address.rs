@@ -84,7 +84,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
 
 /// The address of version 4 that one of version 6 carries: mapped, translated (64:ff9b::/96) or tunnelled (2002::/16).
 fn within(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let of = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    let of = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match address.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
         [0x2002, high, low, ..] => of(high, low),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use url::Url;
 use super::address::Guarded;
 use super::template::{self, Values};
 use super::{ANSWER_BYTES_MAX, ActError, Adapter, Order, Snapshot};
-use crate::config::Control;
+use crate::config::{Control, Secret};
 use crate::model::action::{Action, AdapterSpec, HttpCall, HttpSpec};
 
 /// How long a connection may take, within the time of the whole call. While it is not there, nothing was sent.
@@ -100,10 +101,10 @@ impl Reached {
             .connect_timeout(CONNECT_TIMEOUT)
             // A connection that is used again may die while the call leaves, and nobody would know.
             .pool_max_idle_per_host(0)
-            .dns_resolver(std::sync::Arc::new(Guarded { internal: control.internal }))
+            .dns_resolver(Arc::new(Guarded { internal: control.internal }))
             .build()
             .map_err(|error| unusable(said(&error)))?;
-        let bearer = |token: &crate::config::Secret| {
+        let bearer = |token: &Secret| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
                 .map_err(|_| unusable("its token has characters that no header may have".to_owned()))?;
             value.set_sensitive(true);

@@ -36,15 +36,15 @@ fn pipelines(config: &Config) -> Result<String, Failure> {
 /// Where actions are done, what they need must be configured too.
 fn policy(config: &Config) -> Result<String, Failure> {
     let policy = Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?;
-    let unusable = |reason: String| Failure::Unusable(reason);
-    let adapters = Adapters::new(&config.controls, &config.commands).map_err(|error| unusable(error.to_string()))?;
+    let adapters =
+        Adapters::new(&config.controls, &config.commands).map_err(|error| Failure::Unusable(error.to_string()))?;
     let mode = match config.mode {
         Mode::Observe => "observe",
         Mode::Act => "act",
     };
     let missing = policy.actions().iter().find_map(|action| adapters.missing(action));
     if let (Mode::Act, Some(missing)) = (config.mode, missing) {
-        return Err(unusable(format!("[mode] `actions` is \"act\", but {missing}")));
+        return Err(Failure::Unusable(format!("[mode] `actions` is \"act\", but {missing}")));
     }
     let from = match &config.remediate.policy {
         PolicyFiles::Shipped => "the shipped ones".to_owned(),

@@ -171,7 +171,8 @@ fn prohibited(intent: &Intent, case: &Circumstances) -> Option<&'static str> {
 }
 
 fn replayed(intent: &Intent, case: &Circumstances) -> Option<&'static str> {
-    let fresh = intent.attempt == 1 && case.attempts == 0 && !intent.incident_id.is_empty();
+    // The attempts that were made are long ago.
+    let fresh = i64::from(intent.attempt) == i64::from(case.attempts) + 1 && !intent.incident_id.is_empty();
     (!fresh).then_some("replayed")
 }
 
@@ -350,7 +351,7 @@ fn no_prohibited_intent_is_allowed() {
         assert!(judged.is_none() || decision.verdict == Verdict::Refuse, "prohibited, and allowed: {told}");
         assert!(judged.is_some() || decision.verdict == Verdict::Act, "allowed, and refused: {told}");
         if spoilt.len() < 2 {
-            // Two ways can undo each other, as a replay and an attempt out of order do.
+            // Two ways can undo each other: a replay and an attempt out of order may be the next attempt.
             assert_eq!(judged.is_some(), !spoilt.is_empty(), "the oracle sees it otherwise: {told}");
         }
         done += usize::from(decision.verdict == Verdict::Act);

@@ -167,8 +167,8 @@ pub fn not_before(intent: &Intent, last_attempt: Micros) -> Micros {
     let made = intent.attempt.saturating_sub(1).clamp(1, BACKOFF.len() as u32);
     let wait = BACKOFF.get(made as usize - 1).copied().unwrap_or(MINUTE);
     let hash: [u8; 32] = Sha256::digest(intent.key().as_bytes()).into();
-    let chance = hash.iter().take(4).fold(0, |number: Micros, byte| number << 8 | Micros::from(*byte));
-    let jitter = (wait / JITTER_PART) * chance >> 32;
+    let chance = hash.iter().take(4).fold(0, |number: Micros, byte| (number << 8) | Micros::from(*byte));
+    let jitter = (wait / JITTER_PART * chance) >> 32;
     last_attempt.saturating_add(wait).saturating_add(jitter)
 }
 

@@ -248,7 +248,7 @@ fn check_reads_the_policy_of_the_folder() {
 fn a_policy_that_cannot_be_used_is_told_with_its_line() {
     let told = [
         ("actions.toml", "low_risk = true", "lowrisk = true", "actions.toml:", "did you mean `low_risk`?"),
-        ("policy.cedar", "context.severity)\n", "context.severty)\n", "policy.cedar:", "severty"),
+        ("policy.cedar", "context.severity)\n}", "context.severty)\n}", "policy.cedar:", "severty"),
         ("policy.cedar", "permit (", "permit [", "policy.cedar:", "unexpected token"),
         ("policy.cedarschema", "entity Agent;", "entity Agent", "policy.cedarschema:", "unexpected token"),
     ];
