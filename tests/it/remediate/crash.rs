@@ -74,7 +74,16 @@ struct Ended {
 
 /// One incident from its detection to its end, with one death on the way.
 fn live(death: Death, actions: impl Fn(&str) -> String) -> Ended {
-    let (plane, _runtime) = Plane::start(Manner::Helpful);
+    live_with(Manner::Helpful, death, actions, |incident| incident["phase"] == "resolved")
+}
+
+fn live_with(
+    manner: Manner,
+    death: Death,
+    actions: impl Fn(&str) -> String,
+    is_over: impl Fn(&serde_json::Value) -> bool,
+) -> Ended {
+    let (plane, _runtime) = Plane::start(manner);
     let mut platform = Platform::new(plane, actions);
     let (calls, is_dead) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let worker = |platform: &Platform, death: Death| {
@@ -101,7 +110,7 @@ fn live(death: Death, actions: impl Fn(&str) -> String) -> Ended {
         worker.turn(session.as_mut()).unwrap();
         if turns % 4 == 0 {
             platform.step();
-            if platform.incident().is_some_and(|incident| incident["phase"] == "resolved") {
+            if platform.incident().is_some_and(|incident| is_over(&incident)) {
                 break;
             }
         }
@@ -154,4 +163,22 @@ fn a_death_at_any_step_does_nothing_twice() {
 fn what_must_not_be_asked_twice_is_asked_once_at_most() {
     let actions = |text: &str| text.replace("idempotent = true", "idempotent = false");
     every_death(actions, |death, ended| assert!(ended.requests <= 1, "{death:?}: {ended:#?}"));
+}
+
+#[test]
+fn an_answer_that_never_comes_is_settled_by_the_samples() {
+    let impatient = |text: &str| text.replace("timeout = \"10s\"", "timeout = \"1s\"");
+    let ended = live_with(Manner::Mute, Death::Never, impatient, |incident| incident["phase"] == "resolved");
+    assert_eq!((ended.effects, ended.requests), (1, 1), "{ended:#?}");
+    assert_eq!(ended.incident["attempts"][0]["stage"], "verified");
+    assert_eq!(ended.incident["attempts"][0]["after"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_control_plane_that_refuses_is_asked_three_times_and_then_people_are() {
+    let ended = live_with(Manner::Refusing, Death::Never, str::to_owned, |incident| incident["is_locked"] == true);
+    assert_eq!((ended.effects, ended.requests), (0, 3), "{ended:#?}");
+    assert_eq!(ended.incident["escalated"]["reason"], "repeated_failure");
+    let counted = |kind: &str| ended.audit.iter().filter(|entry| *entry == kind).count();
+    assert_eq!((counted("intent"), counted("failed"), counted("escalated")), (3, 3, 1), "{:?}", ended.audit);
 }
