@@ -41,7 +41,7 @@ use crate::serve::status::RoleState;
 use crate::tickets::github::{Done, Outcome, TicketError};
 use hands::{Finished, Hands, Task};
 use notices::Notices;
-use tickets::Tickets;
+use tickets::{Moment, Tickets};
 use windows::Windows;
 
 pub mod hands;
@@ -184,7 +184,8 @@ impl<H: Hands> Remediate<H> {
         self.look_at_switch();
         if let Some(actor) = &mut self.actor {
             actor.read(&mail.inbox, now);
-            actor.hear_answers(&mut self.hands, now);
+            let at = Moment { wall: now, elapsed: micros(self.runtime.clock.elapsed()) };
+            actor.hear_answers(&mut self.hands, at);
             actor.windows.read(&self.runtime, &mut actor.book, now)?;
             actor.book.tick(now, actor.chain.head().seq + 1);
         }
@@ -351,8 +352,9 @@ impl<H: Hands> Remediate<H> {
     fn start_work(&mut self) {
         let now = self.runtime.clock.wall();
         let Some(actor) = &mut self.actor else { return };
+        let at = Moment { wall: now, elapsed: micros(self.runtime.clock.elapsed()) };
         let calls = actor.tasks(&self.settings.policy, now);
-        calls.into_iter().chain(actor.messages(now)).for_each(|task| self.hands.start(task));
+        calls.into_iter().chain(actor.messages(at)).for_each(|task| self.hands.start(task));
     }
 }
 
@@ -404,7 +406,8 @@ impl Actor {
         }
     }
 
-    fn hear_answers(&mut self, hands: &mut impl Hands, now: Micros) {
+    fn hear_answers(&mut self, hands: &mut impl Hands, at: Moment) {
+        let now = at.wall;
         for finished in hands.finished() {
             match finished {
                 Finished::Call { incident_id, action_id, call, answer } => {
@@ -424,7 +427,7 @@ impl Actor {
                 }
                 Finished::Ticket { incident_id, written, outcome } => {
                     self.in_flight.remove(&Key::Ticket(incident_id.clone()));
-                    self.ticket_written(&incident_id, written, outcome, now);
+                    self.ticket_written(&incident_id, written, outcome, at);
                 }
                 Finished::Deliver { delivery_id, sent } => {
                     self.in_flight.remove(&Key::Deliver(delivery_id.clone()));
@@ -436,32 +439,33 @@ impl Actor {
         }
     }
 
-    fn ticket_written(&mut self, id: &str, written: String, outcome: Result<Outcome, TicketError>, now: Micros) {
+    fn ticket_written(&mut self, id: &str, written: String, outcome: Result<Outcome, TicketError>, at: Moment) {
         let Some(tickets) = &mut self.tickets else { return };
+        let later = |wait| at.elapsed.saturating_add(micros(wait));
         match outcome {
-            Ok(Outcome { done: Done::Digested { again }, .. }) => tickets.again(id, now.saturating_add(micros(again))),
+            Ok(Outcome { done: Done::Digested { again }, .. }) => tickets.again(id, later(again)),
             Ok(Outcome { number, .. }) => {
                 let issue = number.map(|number| tickets.name(number)).unwrap_or_default();
-                tickets.written(id, now);
-                self.book.ticket(id, TicketNote { number, issue, written }, now);
+                tickets.written(id, at.elapsed);
+                self.book.ticket(id, TicketNote { number, issue, written }, at.wall);
             }
             Err(error) => {
                 events::ticket_failed(id, &error.to_string());
                 if let Some(wait) = error.wait() {
-                    tickets.again(id, now.saturating_add(micros(wait)));
+                    tickets.again(id, later(wait));
                 }
             }
         }
     }
 
     /// What is to be told now.
-    fn messages(&mut self, now: Micros) -> Vec<Task> {
+    fn messages(&mut self, at: Moment) -> Vec<Task> {
         let mut tasks = Vec::new();
         if let Some(tickets) = &mut self.tickets {
             let in_flight = &self.in_flight;
-            tasks = tickets.tasks(&self.book, |id| in_flight.contains(&Key::Ticket(id.to_owned())), now);
+            tasks = tickets.tasks(&self.book, |id| in_flight.contains(&Key::Ticket(id.to_owned())), at);
         }
-        let deliveries = self.notices.iter().flat_map(|notices| notices.due(now));
+        let deliveries = self.notices.iter().flat_map(|notices| notices.due(at.wall));
         tasks.extend(deliveries.map(|delivery| Task::Deliver { delivery: delivery.clone() }));
         tasks.retain(|task| match task {
             Task::Ticket { incident_id, .. } => self.in_flight.insert(Key::Ticket(incident_id.clone())),

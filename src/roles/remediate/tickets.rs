@@ -20,13 +20,14 @@ use crate::tickets::{Identity, render};
 /// An incident that nothing was done about has a ticket after this time: what passes by itself needs none.
 const TICKET_AFTER: Micros = 3 * 60 * 1_000_000;
 /// The shortest time between two edits of one ticket.
-const EDIT_INTERVAL: Micros = 60 * 1_000_000;
+const EDIT_INTERVAL: Micros = 20 * 1_000_000;
 
 /// See the module's head.
 pub(super) struct Tickets {
     style: Style,
     repository: String,
-    /// Incidents whose ticket is to be looked at, and from when on.
+    /// Incidents whose ticket is to be looked at, and from when on, by a clock that never goes back: GitHub's patience is not
+    /// counted in the time of a story or of a replay.
     due: BTreeMap<String, Micros>,
 }
 
@@ -53,15 +54,15 @@ impl Tickets {
     }
 
     /// What is to be written now; `is_busy` for those that are being written.
-    pub(super) fn tasks(&mut self, book: &Book, is_busy: impl Fn(&str) -> bool, now: Micros) -> Vec<Task> {
+    pub(super) fn tasks(&mut self, book: &Book, is_busy: impl Fn(&str) -> bool, at: Moment) -> Vec<Task> {
         let mut tasks = Vec::new();
-        let due = self.due.iter().filter(|(id, at)| **at <= now && !is_busy(id)).map(|(id, _)| id.clone());
+        let due = self.due.iter().filter(|(id, due)| **due <= at.elapsed && !is_busy(id)).map(|(id, _)| id.clone());
         for id in due.collect::<Vec<_>>() {
             self.due.remove(&id);
             let Some(incident) = book.incident(&id) else { continue };
-            match wanted(incident, now) {
+            match wanted(incident, at.wall) {
                 Wanted::No => {}
-                Wanted::Later(at) => self.again(&id, at),
+                Wanted::Later(wait) => self.again(&id, at.elapsed.saturating_add(wait)),
                 Wanted::Yes => tasks.extend(self.task(incident, book)),
             }
         }
@@ -84,14 +85,22 @@ impl Tickets {
     }
 
     /// When the ticket may be edited next, after it was written.
-    pub(super) fn written(&mut self, id: &str, now: Micros) {
-        self.again(id, now.saturating_add(EDIT_INTERVAL));
+    pub(super) fn written(&mut self, id: &str, elapsed: Micros) {
+        self.again(id, elapsed.saturating_add(EDIT_INTERVAL));
     }
+}
+
+/// A moment on both hands of the worker's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) wall: Micros,
+    pub(super) elapsed: Micros,
 }
 
 /// Whether an incident has a ticket.
 enum Wanted {
     Yes,
+    /// After this time, perhaps.
     Later(Micros),
     No,
 }
@@ -107,7 +116,7 @@ fn wanted(incident: &Incident, now: Micros) -> Wanted {
     if !incident.attempts.is_empty() || incident.escalated.is_some() || from <= now {
         Wanted::Yes
     } else {
-        Wanted::Later(from)
+        Wanted::Later(from.saturating_sub(now))
     }
 }
 
