@@ -262,11 +262,12 @@ impl Book {
     }
 
     /// What is known of a ticket now.
-    pub fn ticket(&mut self, id: &str, note: TicketNote, now: Micros) {
+    pub fn ticket(&mut self, id: &str, note: TicketNote) {
         let Some(incident) = self.incidents.get_mut(id) else { return };
         if incident.ticket.as_ref() != Some(&note) {
             incident.ticket = Some(note);
-            self.changed(id, now);
+            // The incident itself did not change: else its ticket would have to say so, and that would be a change.
+            self.written(id);
         }
     }
 
@@ -381,11 +382,17 @@ impl Book {
     fn changed(&mut self, id: &str, now: Micros) {
         if let Some(incident) = self.incidents.get_mut(id) {
             incident.changed_at = now;
-            if self.outputs.changed.insert(id.to_owned()) {
-                incident.revision += 1;
-            }
         }
+        self.written(id);
         self.plan(id);
+    }
+
+    /// Notes that an incident is to be written.
+    fn written(&mut self, id: &str) {
+        let Some(incident) = self.incidents.get_mut(id) else { return };
+        if self.outputs.changed.insert(id.to_owned()) {
+            incident.revision += 1;
+        }
     }
 
     fn plan(&mut self, id: &str) {

@@ -447,7 +447,7 @@ impl Actor {
             Ok(Outcome { number, .. }) => {
                 let issue = number.map(|number| tickets.name(number)).unwrap_or_default();
                 tickets.written(id, at.elapsed);
-                self.book.ticket(id, TicketNote { number, issue, written }, at.wall);
+                self.book.ticket(id, TicketNote { number, issue, written });
             }
             Err(error) => {
                 events::ticket_failed(id, &error.to_string());

@@ -270,6 +270,8 @@ fn the_worked_example_from_the_log_to_the_closed_ticket() {
     example.eventually("the end told", |example| example.told("resolve") == 1);
     assert_eq!(example.issues().len(), 1);
     assert_eq!(example.plane.effects().len(), 1);
+    let edits = example.github.world().requests.iter().filter(|request| request.starts_with("PATCH")).count();
+    assert!(edits < 30, "a ticket is edited again and again: {edits}");
     let kinds = example.audit().into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
     let place = |kind: &str| kinds.iter().position(|other| other == kind).unwrap_or_else(|| panic!("{kinds:?}"));
     assert!(place("intent") < place("effect") && place("effect") < place("verified"), "{kinds:?}");
