@@ -25,6 +25,10 @@ use crate::window::open::PaneSnapshot;
 use crate::window::partial;
 use crate::window::plan::WindowPlan;
 
+mod warm;
+
+pub use warm::{WarmError, check_cold, warm};
+
 /// How long one look at a state topic waits for records.
 const READ_WAIT: Duration = Duration::from_millis(200);
 /// How long reading state back may stand still before it is begun anew: longer than a broker's restart.
