@@ -134,7 +134,7 @@ fn main() {
     let began = Instant::now();
     let store = write(folder.path(), rows);
     for table in [StoreTable::Logs, StoreTable::Windows] {
-        let files = &store.view().table(table).committed.files;
+        let files = store.view().table(table).committed.files.clone();
         let (rows, bytes) =
             (files.iter().map(|file| file.rows).sum::<u64>(), files.iter().map(|file| file.bytes).sum::<u64>());
         println!("{}: {rows} rows in {} files, {:.0} MB", table.name(), files.len(), bytes as f64 / 1e6);
@@ -214,10 +214,8 @@ fn ask_duckdb(python: &Path, folder: &Path, store: &Store) -> Vec<(Vec<f64>, Vec
     let questions = questions
         .iter()
         .map(|question| serde_json::json!({ "sql": question.theirs, "rounds": question.rounds, "modules": MODULES }));
-    let asked = serde_json::json!({
-        "files": [StoreTable::Logs, StoreTable::Windows].map(files).into_iter().collect::<BTreeMap<_, _>>(),
-        "questions": questions.collect::<Vec<_>>(),
-    });
+    let files = [StoreTable::Logs, StoreTable::Windows].map(files).into_iter().collect::<BTreeMap<_, _>>();
+    let asked = serde_json::json!({ "files": files, "questions": questions.collect::<Vec<_>>() });
     let mut process = Command::new(python)
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())

@@ -39,21 +39,22 @@ impl Recorder {
         Self { set: Arc::clone(set), names, windows, detections, numbers: [0, 0] }
     }
 
-    fn is_named(&self, pipeline: &str) -> bool {
-        self.names.is_empty() || self.names.contains(pipeline)
+    fn is_named(names: &BTreeSet<String>, pipeline: &str) -> bool {
+        names.is_empty() || names.contains(pipeline)
     }
 
     /// Collects what was said, and writes batches that are full.
     pub fn take(&mut self, outputs: &Outputs, write: &mut WriteRows<'_>) -> Result<(), BackfillError> {
+        let names = &self.names;
         for row in &outputs.windows {
             let compiled = self.set.pipelines().get(row.place);
-            if !compiled.is_some_and(|compiled| self.is_named(&compiled.pipeline.name)) {
+            if !compiled.is_some_and(|compiled| Self::is_named(names, &compiled.pipeline.name)) {
                 continue;
             }
             let place = place(&mut self.numbers[0]);
             self.windows.push_closed(row, place).map_err(of_row)?;
         }
-        for detection in outputs.detections.iter().filter(|detection| self.is_named(&detection.pipeline)) {
+        for detection in outputs.detections.iter().filter(|detection| Self::is_named(names, &detection.pipeline)) {
             let place = place(&mut self.numbers[1]);
             self.detections.push_detection(detection, place).map_err(of_row)?;
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::backfill::{
-    self, BackfillError, Comparison, Episode, Episodes, History, Job, Progress, Rejected, Report, Settings, Sink,
+    self, BackfillError, Comparison, Episode, Episodes, Job, Progress, Rejected, Report, Settings, Sink,
 };
 use crate::config::document::suggestion;
 use crate::config::{Config, PipelineFiles};

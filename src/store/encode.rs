@@ -79,10 +79,12 @@ pub async fn write(
     Ok(writer.close().await?)
 }
 
-/// By organisation, module and event time: the rows of one tenant and module lie together, in time.
+/// By organisation, module and event time: the rows of one tenant and module lie together, in time. Windows by pipeline
+/// first: every question about them names one.
 fn sorted(table: StoreTable, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
-    let columns = ["organisation_id", "module", table.time_column()];
-    let columns = columns.iter().filter_map(|name| rows.column_by_name(name));
+    let first = (table == StoreTable::Windows).then_some("pipeline");
+    let columns = first.into_iter().chain(["organisation_id", "module", table.time_column()]);
+    let columns = columns.filter_map(|name| rows.column_by_name(name));
     let columns = columns.map(|values| SortColumn { values: Arc::clone(values), options: None });
     let order = lexsort_to_indices(&columns.collect::<Vec<_>>(), None)?;
     let columns = rows.columns().iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?;

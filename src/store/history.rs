@@ -86,7 +86,7 @@ impl StoredHistory {
             let time = self.table.time_column();
             let rows = within(&self.context, self.table, from, to).await?;
             let order = std::iter::once(time).chain(ORDER).map(|name| col(name).sort(true, false)).collect();
-            let columns = self.columns.iter().map(col).collect();
+            let columns = self.columns.iter().map(col).collect::<Vec<_>>();
             rows.sort(order)?.select(columns)?.collect().await
         })
     }
@@ -100,7 +100,8 @@ impl Iterator for StoredHistory {
             if let Some(batch) = self.ready.next() {
                 return Some(Ok((self.table, batch)));
             }
-            match self.read(self.slices.next()?) {
+            let slice = self.slices.next()?;
+            match self.read(slice) {
                 Ok(batches) => self.ready = batches.into_iter(),
                 Err(error) => return Some(Err(reading(error).to_string())),
             }

@@ -60,15 +60,12 @@ impl Writing {
 
     /// Writes what is left, and that all is there; what was done, in a sentence.
     pub(super) fn finish(mut self) -> Result<String, Failure> {
-        let Self { recorder, tables, .. } = &mut self;
+        let Self { recorder, tables, url } = &mut self;
         recorder.finish(&mut |table, rows| tables.write(table, &rows).map_err(|error| error.to_string()))?;
         tables.store.finish(&tables.job.done().into()).map_err(Failure::work)?;
         let windows = counted(recorder.rows(StoreTable::Windows), "row");
         let detections = counted(recorder.rows(StoreTable::Detections), "row");
-        Ok(format!(
-            "stored {windows} of windows and {detections} of detections in {} (job {})\n",
-            self.url, tables.job.id
-        ))
+        Ok(format!("stored {windows} of windows and {detections} of detections in {url} (job {})\n", tables.job.id))
     }
 }
 
