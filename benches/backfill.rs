@@ -12,6 +12,9 @@
     reason = "a benchmark prints and may fail loudly"
 )]
 
+#[path = "support/python.rs"]
+mod python;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -29,8 +32,8 @@ use maturion::model::pipeline::{Limits, Pipeline, Source};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use python::python;
 
-const DUCKDB: &str = "duckdb==1.4.1";
 const RUNS: usize = 3;
 /// 2025-12-03T10:00:00Z.
 const START_MS: u64 = 1_764_756_000_000;
@@ -178,18 +181,6 @@ fn ours(file: &Path) -> (f64, Answer) {
         }
     }
     best.expect("runs")
-}
-
-/// A Python that has DuckDB.
-fn python(folder: &Path) -> PathBuf {
-    if let Ok(python) = std::env::var("MATURION_BENCH_PYTHON") {
-        return python.into();
-    }
-    let environment = folder.join("python");
-    let run = |command: &mut Command| assert!(command.status().expect("it runs").success(), "{command:?}");
-    run(Command::new("python3").args(["-m", "venv"]).arg(&environment));
-    run(Command::new(environment.join("bin/pip")).args(["install", "--quiet", DUCKDB]));
-    environment.join("bin/python")
 }
 
 fn theirs(python: &Path, file: &Path) -> (f64, Answer) {

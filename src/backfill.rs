@@ -25,15 +25,17 @@ use datafusion::common::DataFusionError;
 use thiserror::Error;
 
 use crate::evaluate::PipelineSet;
-use crate::evaluate::shard::{Outputs, PipelineReport, ShardError};
+use crate::evaluate::shard::{Outputs, PipelineReport, ShardError, ShardProgress};
 use crate::model::pipeline::Micros;
 use crate::model::series::Series;
+use crate::window::open::PaneSnapshot;
 
 mod chunk;
 mod compare;
 mod conform;
 mod episodes;
 mod files;
+mod job;
 mod lanes;
 mod lines;
 mod merge;
@@ -45,9 +47,10 @@ mod worker;
 pub use compare::{Comparison, RuleDifference};
 pub use episodes::{Episode, Episodes};
 pub use files::{Files, Needed};
+pub use job::Job;
 pub use lanes::{Batches, History};
 pub use lines::chunk_bytes;
-pub use record::{Recorder, WriteRows, job_id};
+pub use record::{Recorder, WriteRows};
 pub use worker::needed;
 
 /// Cores that are used; more gain little, because reading and merging are one thread each.
@@ -64,13 +67,16 @@ pub struct Settings {
     pub disorder: Micros,
     /// Threads that decode and aggregate.
     pub workers: usize,
+    /// A stream goes on at `to`: windows that end by then are closed, and no other, and what is open is handed over.
+    pub hands_over: bool,
 }
 
 impl Default for Settings {
     /// All of the input, an hour of disorder, every core.
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        Settings { from: Micros::MIN, to: Micros::MAX, disorder: 3_600_000_000, workers: cores.min(WORKERS_MAX) }
+        let workers = cores.min(WORKERS_MAX);
+        Settings { from: Micros::MIN, to: Micros::MAX, disorder: 3_600_000_000, workers, hands_over: false }
     }
 }
 
@@ -128,7 +134,7 @@ pub struct Rejected {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub rows: u64,
-    /// Of the files, as they are on disk.
+    /// Of the files, as they are on disk; of rows from elsewhere, how many.
     pub bytes_read: u64,
     pub bytes: u64,
 }
@@ -157,6 +163,18 @@ pub struct SetReport {
     pub pipelines: Vec<PipelineReport>,
     /// What the rules remember of each series in the end, by the pipeline's place: the state that streaming goes on from.
     pub states: BTreeMap<(usize, Series), Vec<u8>>,
+    /// What else streaming goes on from, with [`Settings::hands_over`].
+    pub handover: Option<Handover>,
+}
+
+/// What a stream needs, besides the series' states, to go on where a history ended.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// Windows that end by then are closed; a row of before then is late.
+    pub at: Micros,
+    pub progress: ShardProgress,
+    /// Panes of windows that end later, with the pipelines' places.
+    pub panes: Vec<(usize, PaneSnapshot)>,
 }
 
 /// Evaluates history with each of the sets of pipelines, reading it once. With `stop` set it ends after the chunks under way.

@@ -14,13 +14,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use thiserror::Error;
 use tokio::runtime;
 
 use crate::model::schema::StoreTable;
-use chunk::{Chunk, Input};
+use chunk::{Chunk, Input, OffsetRange, Part};
 use delta::Delta;
 use state::{Committed, TableState, TableView};
 
@@ -29,6 +30,7 @@ pub mod delta;
 mod durable;
 mod encode;
 pub mod files;
+pub mod history;
 pub mod location;
 pub mod maintain;
 mod recover;
@@ -40,6 +42,9 @@ pub use location::Location;
 
 /// Threads that write files and commits. More commit several tables at once and take processor time from detection.
 const STORE_THREADS: usize = 2;
+
+/// The table whose log knows which jobs are done.
+const JOBS: StoreTable = StoreTable::Windows;
 
 /// Why the store cannot be opened, read or written.
 #[derive(Debug, Error)]
@@ -71,6 +76,8 @@ pub enum StoreError {
     Replaced,
     #[error("the table `{0}` of the store changes too often for this commit; it will be tried again")]
     Busy(&'static str),
+    #[error("rows of the store cannot be read: {0}")]
+    Read(String),
     #[error("the store cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
@@ -79,7 +86,11 @@ impl StoreError {
     /// True if a worker that begins anew, from what Delta has, may succeed.
     pub fn passes(&self) -> bool {
         match self {
-            StoreError::Files(_) | StoreError::Delta(_) | StoreError::NotNext { .. } | StoreError::Busy(_) => true,
+            StoreError::Files(_)
+            | StoreError::Read(_)
+            | StoreError::Delta(_)
+            | StoreError::NotNext { .. }
+            | StoreError::Busy(_) => true,
             StoreError::Location { .. }
             | StoreError::Rows(_)
             | StoreError::Schema(_)
@@ -164,6 +175,55 @@ impl Store {
         let committed = self.runtime.block_on(self.delta(table).append(chunk))?;
         self.state(table).adopt(Arc::clone(&committed));
         Ok(committed)
+    }
+
+    /// Writes rows of a job, numbered from `first` on, that are not in the table yet: whoever writes the same rows again, now
+    /// or later, here or in another process, writes nothing. `job` names them for good.
+    pub fn write_once(&self, table: StoreTable, job: &Input, first: i64, rows: &RecordBatch) -> Result<(), StoreError> {
+        let end = first.saturating_add(i64::try_from(rows.num_rows()).unwrap_or(i64::MAX));
+        let rows = encode::conform(self.schema(table), rows)?;
+        self.reach(table, job, first, end, |start| {
+            // At most as many as there are rows.
+            let written = usize::try_from(start.saturating_sub(first)).unwrap_or(0).min(rows.num_rows());
+            vec![rows.slice(written, rows.num_rows() - written)]
+        })
+    }
+
+    /// Notes that all rows of a job are in the tables; see [`Store::is_done`].
+    pub fn finish(&self, job: &Input) -> Result<(), StoreError> {
+        self.reach(JOBS, job, 0, 1, |_| Vec::new())
+    }
+
+    /// True once [`Store::finish`] was called with this name, by whomever.
+    pub fn is_done(&self, job: &Input) -> Result<bool, StoreError> {
+        Ok(self.offset(JOBS, job)?.is_some())
+    }
+
+    /// Brings an input from where it is to `end`, unless others do. `batches` gives the rows from a number on.
+    fn reach(
+        &self,
+        table: StoreTable,
+        input: &Input,
+        first: i64,
+        end: i64,
+        batches: impl Fn(i64) -> Vec<RecordBatch>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let start = self.offset(table, input)?.unwrap_or(0);
+            if start >= end {
+                return Ok(());
+            }
+            if start < first {
+                return Err(StoreError::NotNext { input: input.to_string(), committed: start, start: first });
+            }
+            let part = Part { range: OffsetRange { start, end }, batches: batches(start) };
+            match self.commit(table, &Arc::new(Chunk { parts: [(Arc::clone(input), part)].into() })) {
+                Ok(_) => return Ok(()),
+                // Another process was faster.
+                Err(StoreError::NotNext { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Takes over what other processes have committed.

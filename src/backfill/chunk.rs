@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::Rejected;
+use super::lines::Block;
 use super::parquet::ParquetFile;
 use crate::decode::Table;
 use crate::model::pipeline::Micros;
@@ -25,7 +26,7 @@ pub(super) struct Chunk {
 
 pub(super) enum Content {
     /// Whole lines of NDJSON.
-    Lines(Vec<u8>),
+    Lines(Block),
     /// Rows with the columns of the table, or some of them.
     Rows(RecordBatch),
     /// A row group of a file.

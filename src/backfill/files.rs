@@ -150,7 +150,7 @@ fn find_within(folder: &Path, depth: usize, found: &mut Vec<(PathBuf, Format)>) 
 
 /// A file of lines: what it holds and when it begins, by its first record that can be read.
 fn of_lines(path: &Path, packing: Packing, table: Option<Table>) -> std::io::Result<HistoryFile> {
-    let (beginning, _) = Lines::open(path, packing, &Arc::default())?.next_of(PEEK_BYTES)?;
+    let (beginning, _) = Lines::open(path, packing, &Arc::default(), &Arc::default())?.next_of(PEEK_BYTES)?;
     let lines = || beginning.split(|byte| *byte == b'\n');
     let table = table.or_else(|| lines().find_map(table_of)).unwrap_or(Table::Logs);
     let mut decoder = Decoder::new(table, DecodeLimits::default());

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 
 use super::BackfillError;
 use super::chunk::{Chunk, Content};
 use super::files::{FileKind, Files, incoming};
-use super::lines::{Lines, Packing};
+use super::lines::{Lines, Packing, Spare};
 use super::parquet::ParquetFile;
 use crate::decode::{DecodeLimits, Decoder, Table};
 use crate::model::pipeline::Micros;
@@ -67,10 +68,11 @@ impl History {
     }
 
     /// Rows of `logs` and `metrics` from elsewhere, such as the store, with the columns of their tables or some of them.
-    /// Rows of other tables are refused.
-    pub fn of_batches(batches: Batches) -> Self {
-        let lane = Lane { kind: LaneKind::Batches(batches), first: Micros::MIN };
-        History { lanes: vec![lane], bytes: 0, read: Arc::default() }
+    /// Rows of other tables are refused. Several are read side by side, like files; `rows` is how many all of them have, if
+    /// anybody knows, and counts as bytes.
+    pub fn of_batches(batches: Vec<Batches>, rows: u64) -> Self {
+        let lane = |batches| Lane { kind: LaneKind::Batches(batches), first: Micros::MIN };
+        History { lanes: batches.into_iter().map(lane).collect(), bytes: rows, read: Arc::default() }
     }
 
     /// For each lane the event time that it cannot go behind before it is read.
@@ -86,6 +88,8 @@ impl History {
 /// Reads the lanes.
 pub(super) struct Reader {
     read: Arc<AtomicU64>,
+    /// Memory of blocks of lines, for all lanes.
+    spare: Spare,
     waiting: VecDeque<(usize, Lane)>,
     open: Vec<OpenLane>,
 }
@@ -107,7 +111,7 @@ enum Source {
 impl Reader {
     pub(super) fn new(history: History) -> Self {
         let waiting = history.lanes.into_iter().enumerate().collect();
-        Reader { read: history.read, waiting, open: Vec::new() }
+        Reader { read: history.read, spare: Spare::default(), waiting, open: Vec::new() }
     }
 
     /// The next chunk; `None` after the last one of the last lane.
@@ -127,7 +131,7 @@ impl Reader {
         while self.open.len() < OPEN_LANES_MAX {
             let reached = self.open.iter().map(|lane| lane.position).min().unwrap_or(Micros::MAX);
             let Some((number, lane)) = self.waiting.pop_front_if(|(_, lane)| lane.first <= reached) else { break };
-            let opened = OpenLane::open(number, lane, &self.read)?;
+            let opened = OpenLane::open(number, lane, &self.read, &self.spare)?;
             self.open.push(opened);
         }
         Ok(())
@@ -135,10 +139,10 @@ impl Reader {
 }
 
 impl OpenLane {
-    fn open(number: usize, lane: Lane, read: &Arc<AtomicU64>) -> Result<Self, BackfillError> {
+    fn open(number: usize, lane: Lane, read: &Arc<AtomicU64>, spare: &Spare) -> Result<Self, BackfillError> {
         let (name, source) = match lane.kind {
             LaneKind::Lines { path, packing, table } => {
-                let lines = Lines::open(&path, packing, read);
+                let lines = Lines::open(&path, packing, read, spare);
                 let name = path.display().to_string();
                 let lines = lines.map_err(|error| BackfillError::File { file: path, reason: error.to_string() })?;
                 (name, Source::Lines(lines, table))
@@ -179,6 +183,8 @@ impl OpenLane {
                     Some(next) => input(next.map_err(BackfillError::Rows)?)?,
                 };
                 let is_last = batches.peek().is_none();
+                read.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+                self.position = latest(&rows).map_or(self.position, |latest| latest.max(self.position));
                 Ok(self.chunk(table, Content::Rows(rows), None, is_last))
             }
         }
@@ -198,6 +204,12 @@ fn input((table, rows): (StoreTable, RecordBatch)) -> Result<(Table, RecordBatch
             Err(BackfillError::Unusable(format!("the table `{}` is no input of pipelines", table.name())))
         }
     }
+}
+
+/// The latest event time of some rows.
+fn latest(rows: &RecordBatch) -> Option<Micros> {
+    let times = rows.column_by_name("timestamp")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    arrow::compute::max(times)
 }
 
 /// The event time of the last line of a block that has one.

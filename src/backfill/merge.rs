@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chunk::Work;
 use super::lanes::History;
-use super::{BackfillError, Progress, Rejected, Report, SetReport, Settings, Sink};
+use super::{BackfillError, Handover, Progress, Rejected, Report, SetReport, Settings, Sink};
 use crate::evaluate::PipelineSet;
 use crate::evaluate::shard::Outputs;
 use crate::evaluate::single::SingleShard;
@@ -17,6 +17,9 @@ use crate::model::series::Series;
 pub(super) struct Merger {
     sets: Vec<SetMerger>,
     disorder: Micros,
+    /// No row from then on is shown to anybody.
+    to: Micros,
+    hands_over: bool,
     lanes: Vec<LaneClock>,
     /// The least event time of the first chunk that had rows.
     first: Option<Micros>,
@@ -42,6 +45,16 @@ impl SetMerger {
             None => Ok(()),
         }
     }
+
+    /// How it ended; with what a stream needs that goes on at `at`.
+    fn ended(mut self, at: Option<Micros>) -> Result<SetReport, BackfillError> {
+        let handover = |at| {
+            let panes = self.shard.open_panes()?;
+            Ok::<_, BackfillError>(Handover { at, progress: self.shard.shard().handover(at), panes })
+        };
+        let handover = at.map(handover).transpose()?;
+        Ok(SetReport { pipelines: self.shard.shard().report(), states: self.states, handover })
+    }
 }
 
 /// How far a lane is.
@@ -64,6 +77,8 @@ impl Merger {
         Ok(Self {
             sets: sets.iter().map(set).collect::<Result<_, BackfillError>>()?,
             disorder: settings.disorder,
+            to: settings.to,
+            hands_over: settings.hands_over,
             lanes: history.floors(settings.disorder).into_iter().map(lane).collect(),
             first: None,
             latest: None,
@@ -92,18 +107,23 @@ impl Merger {
         if let Some(latest) = self.latest.filter(|_| !is_interrupted) {
             for (place, set) in self.sets.iter_mut().enumerate() {
                 set.begin(self.first, place, sink)?;
-                set.shard.end(latest, &mut |outputs| keep(&mut set.states, place, outputs, sink))?;
+                let mut say = |outputs: &Outputs| keep(&mut set.states, place, outputs, sink);
+                match self.hands_over {
+                    true => set.shard.end_at(self.to, &mut say)?,
+                    false => set.shard.end(latest, &mut say)?,
+                }
             }
         }
         sink.progress(&self.progress());
-        let ended = |set: SetMerger| SetReport { pipelines: set.shard.shard().report(), states: set.states };
-        self.report.sets = self.sets.into_iter().map(ended).collect();
+        let at = (self.hands_over && !is_interrupted).then_some(self.to);
+        self.report.sets = self.sets.into_iter().map(|set| set.ended(at)).collect::<Result<_, _>>()?;
         Ok(self.report)
     }
 
     /// Closes what the watermark has passed. Before it has come to the first row nothing can close, unless too much is open.
     fn advance(&mut self, watermark: Option<Micros>, sink: &mut dyn Sink) -> Result<(), BackfillError> {
-        let (first, watermark) = (self.first, watermark.unwrap_or(Micros::MIN));
+        // Nothing is known of a time that was not asked for.
+        let (first, watermark) = (self.first, watermark.unwrap_or(Micros::MIN).min(self.to));
         for (place, set) in self.sets.iter_mut().enumerate() {
             if first.is_none_or(|first| watermark < first) && !set.shard.shard().is_overfull() {
                 continue;

@@ -1,4 +1,7 @@
 //! `maturion backfill`: what the pipelines would have said over history. It never acts.
+//!
+//! With `--write` what they say is stored, with `--warm-baselines` live processing begins where history ends. Results go to
+//! standard output.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,7 +13,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::backfill::{
-    self, BackfillError, Comparison, Episode, Episodes, Files, History, Progress, Rejected, Report, Settings, Sink,
+    self, BackfillError, Comparison, Episode, Episodes, Job, Progress, Rejected, Report, Settings, Sink,
 };
 use crate::config::document::suggestion;
 use crate::config::{Config, PipelineFiles};
@@ -22,17 +25,23 @@ use crate::pipelines;
 use crate::roles::runtime::OpenError;
 
 use super::{Failure, output, signals};
+use input::Input;
 use progress::Bar;
+use warming::Warming;
+use writing::{Begun, Writing};
 
+mod input;
 mod progress;
 mod telling;
+mod warming;
+mod writing;
 
 #[derive(Debug, Args)]
 pub(super) struct BackfillArguments {
-    /// Files or folders: NDJSON (.ndjson, .jsonl, .json, each also .gz or .zst) or Parquet
+    /// Files or folders: NDJSON (.ndjson, .jsonl, .json, each also .gz or .zst) or Parquet; or `table`: the store
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
-    /// What the files hold [default: metrics where there are a name and a value, else logs]
+    /// What the files hold [default: metrics where there are a name and a value, else logs], or the one table to read
     #[arg(long, value_enum)]
     source: Option<Source>,
     /// Leaves out what happened before, in RFC 3339
@@ -47,6 +56,12 @@ pub(super) struct BackfillArguments {
     /// Prints what would have fired and changes nothing, which is the default
     #[arg(long)]
     dry_run: bool,
+    /// Stores windows and detections in the tables of the store; again, or twice at once, it stores them once
+    #[arg(long, conflicts_with_all = ["dry_run", "compare"])]
+    write: bool,
+    /// Lets live processing, which must not have begun, go on at the time of --to with the baselines of the history
+    #[arg(long, requires = "to", conflicts_with_all = ["dry_run", "compare"])]
+    warm_baselines: bool,
     /// Compares with other pipelines: a folder that has the folders `pipelines` and `sql`
     #[arg(long, value_name = "FOLDER")]
     compare: Option<PathBuf>,
@@ -64,6 +79,15 @@ enum Source {
     Metrics,
 }
 
+impl From<Source> for Table {
+    fn from(source: Source) -> Table {
+        match source {
+            Source::Logs => Table::Logs,
+            Source::Metrics => Table::Metrics,
+        }
+    }
+}
+
 fn parse_time(text: &str) -> Result<Micros, String> {
     let time = chrono::DateTime::parse_from_rfc3339(text);
     time.map(|time| time.timestamp_micros()).map_err(|_| "not RFC 3339, as 2025-12-03T10:00:00Z".to_owned())
@@ -75,35 +99,62 @@ pub(super) fn backfill(config: &Config, arguments: &BackfillArguments) -> Result
     if let Some(other) = &arguments.compare {
         sets.push(set(&folder(other)?, &arguments.pipelines)?);
     }
-    let table = arguments.source.map(|source| match source {
-        Source::Logs => Table::Logs,
-        Source::Metrics => Table::Metrics,
-    });
-    let files = Files::open(&arguments.input, table, &backfill::needed(&sets))?;
-    files.notes.iter().for_each(|note| output::note(note));
-    let settings = Settings {
+    let settings = settings(arguments);
+    let warming = arguments.warm_baselines.then(|| Warming::begin(config, &sets[0], &settings)).transpose()?;
+    let input = Input::open(config, arguments, &sets, &settings)?;
+    let writing = match arguments.write {
+        true => begin_writing(config, arguments, &sets[0], &input, &settings)?,
+        false => None,
+    };
+    if arguments.write && writing.is_none() && warming.is_none() {
+        return Ok(());
+    }
+    let stop = signals::stop_requested().map_err(Failure::work)?;
+    let mut teller = Teller::new(arguments, input.size(), writing)?;
+    let report = run(input, &sets, &settings, &mut teller, &stop)?;
+    teller.finish(&sets, &report)?;
+    match warming {
+        Some(warming) => output::print(&warming.finish(&report)?),
+        None => Ok(()),
+    }
+}
+
+fn settings(arguments: &BackfillArguments) -> Settings {
+    Settings {
         from: arguments.from.unwrap_or(Micros::MIN),
         to: arguments.to.unwrap_or(Micros::MAX),
         disorder: Micros::try_from(arguments.disorder.as_micros()).unwrap_or(Micros::MAX),
+        hands_over: arguments.warm_baselines,
         ..Settings::default()
-    };
-    let stop = signals::stop_requested().map_err(Failure::work)?;
-    let mut teller = Teller::new(arguments, files.bytes)?;
-    let report = run(files, &sets, &settings, &mut teller, &stop)?;
-    teller.finish(&sets, &report)
+    }
+}
+
+/// `None`, after saying so, if everything is stored already.
+fn begin_writing(
+    config: &Config,
+    arguments: &BackfillArguments,
+    set: &Arc<PipelineSet>,
+    input: &Input,
+    settings: &Settings,
+) -> Result<Option<Box<Writing>>, Failure> {
+    let job = Job::new(&input.digests()?, set, &arguments.pipelines, settings);
+    match Writing::begin(config, set, &arguments.pipelines, job)? {
+        Begun::Writing(writing) => Ok(Some(writing)),
+        Begun::IsDone(sentence) => output::print(&sentence).map(|()| None),
+    }
 }
 
 fn run(
-    files: Files,
+    input: Input,
     sets: &[Arc<PipelineSet>],
     settings: &Settings,
     teller: &mut Teller,
     stop: &AtomicBool,
 ) -> Result<Report, Failure> {
-    let result = backfill::run(History::of_files(files), sets, settings, teller, stop);
+    let result = backfill::run(input.into_history(), sets, settings, teller, stop);
     teller.bar.finish();
-    // Whoever closed the pipe has seen enough.
-    if teller.is_closed { Ok(Report::default()) } else { Ok(result?) }
+    // Whoever closed the pipe has seen enough, unless there is more to do than to be seen.
+    if teller.is_closed && !teller.goes_on { Ok(Report::default()) } else { Ok(result?) }
 }
 
 /// The pipelines of these files that were asked for, and those that they depend on.
@@ -136,10 +187,13 @@ struct Teller {
     rejected: Option<BufWriter<File>>,
     bar: Bar,
     is_closed: bool,
+    /// There is work to do also when nobody reads what is printed.
+    goes_on: bool,
+    writing: Option<Box<Writing>>,
 }
 
 impl Teller {
-    fn new(arguments: &BackfillArguments, bytes: u64) -> Result<Self, Failure> {
+    fn new(arguments: &BackfillArguments, bytes: u64, writing: Option<Box<Writing>>) -> Result<Self, Failure> {
         let create = |path: &PathBuf| {
             let cannot = |error| Failure::Unusable(format!("--rejected: {}: {error}", path.display()));
             File::create(path).map(BufWriter::new).map_err(cannot)
@@ -153,6 +207,8 @@ impl Teller {
             rejected: arguments.rejected.as_ref().map(create).transpose()?,
             bar: Bar::new(bytes),
             is_closed: false,
+            goes_on: arguments.write || arguments.warm_baselines,
+            writing,
         })
     }
 
@@ -168,13 +224,19 @@ impl Teller {
     }
 
     fn print(&mut self, text: &str) -> Result<(), BackfillError> {
+        if self.is_closed && self.goes_on {
+            return Ok(());
+        }
         let printed = self.bar.aside(|| output::try_print(text));
         self.is_closed |= matches!(&printed, Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe);
+        if self.is_closed && self.goes_on {
+            return Ok(());
+        }
         printed.map_err(|error| BackfillError::Output(error.to_string()))
     }
 
     fn finish(mut self, sets: &[Arc<PipelineSet>], report: &Report) -> Result<(), Failure> {
-        if self.is_closed {
+        if self.is_closed && !self.goes_on {
             return Ok(());
         }
         if let Some(mut rejected) = self.rejected.take() {
@@ -182,7 +244,7 @@ impl Teller {
         }
         for (version, episodes) in std::mem::take(&mut self.episodes).into_iter().enumerate() {
             let told = episodes.into_open().into_iter().try_for_each(|episode| self.take(version, episode));
-            if self.is_closed {
+            if self.is_closed && !self.goes_on {
                 return Ok(());
             }
             told?;
@@ -193,13 +255,22 @@ impl Teller {
             None => telling::summary(report, sets, self.windows, self.fired),
         };
         output::print(&text)?;
-        telling::failure(report).map_or(Ok(()), Err)
+        if let Some(failure) = telling::failure(report) {
+            return Err(failure);
+        }
+        match self.writing {
+            Some(writing) => output::print(&writing.finish()?),
+            None => Ok(()),
+        }
     }
 }
 
 impl Sink for Teller {
     fn say(&mut self, set: usize, outputs: &Outputs) -> Result<(), BackfillError> {
         self.windows += outputs.windows.len() as u64;
+        if let Some(writing) = &mut self.writing {
+            writing.take(outputs)?;
+        }
         for detection in &outputs.detections {
             if self.names.is_empty() || self.names.contains(&detection.pipeline) {
                 let ended = self.episodes.get_mut(set).and_then(|episodes| episodes.take(detection));

@@ -389,7 +389,8 @@ impl PipelineShard {
     fn new(compiled: &Compiled, partitions: i32, progress: PipelineProgress) -> Result<Self, ShardError> {
         let is_reader = compiled.is_current && matches!(compiled.pipeline.source, Source::Windows(_));
         let aggregator = is_reader.then(|| Aggregator::new(&compiled.plan)).transpose();
-        let windows = OpenWindows::new(&compiled.plan, compiled.pipeline.lateness, progress.closed_through);
+        let windows = OpenWindows::new(&compiled.plan, compiled.pipeline.lateness, progress.closed_through)
+            .after_history(progress.history_until);
         let limits = share(compiled.pipeline.limits, partitions);
         Ok(Self {
             windows: windows.with_limits(limits),

@@ -12,6 +12,7 @@ use super::PipelineSet;
 use super::shard::{LOGS_SOURCE, METRICS_SOURCE, Outputs, Shard, ShardError, ShardProgress};
 use crate::model::pipeline::Micros;
 use crate::window::clock::Heartbeat;
+use crate::window::open::PaneSnapshot;
 use crate::window::partial::Message;
 
 /// All of stage two for one set of pipelines.
@@ -67,6 +68,24 @@ impl SingleShard {
     ) -> Result<(), E> {
         self.shard.end(latest);
         self.settle(false, say)
+    }
+
+    /// The input is whole up to `moment`, and a stream goes on from there: closes every window that ends by then, and no
+    /// other.
+    pub fn end_at<E: From<ShardError>>(
+        &mut self,
+        moment: Micros,
+        say: &mut dyn FnMut(&Outputs) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.shard.end_at(moment);
+        self.settle(false, say)
+    }
+
+    /// What is open, as a stream that goes on here reads it.
+    pub fn open_panes(&mut self) -> Result<Vec<(usize, PaneSnapshot)>, ShardError> {
+        // A pane is written down when it was open at the look before.
+        self.shard.snapshots(0)?;
+        self.shard.snapshots(0)
     }
 
     fn settle<E: From<ShardError>>(

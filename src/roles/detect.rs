@@ -26,6 +26,8 @@ use crate::serve::status::{OpenIncident, PipelineReport, Progress, Stage};
 use crate::window::partial::{self, PartialError};
 use restore::PaneKey;
 
+pub use restore::{WarmError, check_cold, warm};
+
 mod restore;
 mod send;
 

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::cache::default_cache::DefaultCache;
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::schema::StructType;
+use deltalake_core::kernel::schema::{StructField, StructType};
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake_core::kernel::{Action, Remove, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
@@ -83,7 +83,10 @@ impl Delta {
         if delta.verify_deltatable_existence().await? {
             delta.load().await?;
         } else {
-            delta = create(delta, table, &schema).await?;
+            delta = match create(delta, table, &schema).await {
+                Ok(created) => created,
+                Err(error) => made_by_others(location, table).await?.ok_or(error)?,
+            };
         }
         let schema = reconcile(&mut delta, table, schema).await?;
         let (folder, metadata) = (delta.object_store(), Arc::new(DefaultCache::new(METADATA_BYTES_MAX)));
@@ -317,24 +320,34 @@ async fn create(delta: DeltaTable, table: StoreTable, schema: &SchemaRef) -> Res
         .await?)
 }
 
+/// A table that another process has made in the meantime.
+async fn made_by_others(location: &Location, table: StoreTable) -> Result<Option<DeltaTable>, StoreError> {
+    let mut delta = DeltaTable::new(location.table(table)?);
+    if !delta.verify_deltatable_existence().await? {
+        return Ok(None);
+    }
+    delta.load().await?;
+    Ok(Some(delta))
+}
+
 /// The columns of an existing table, after those that are new here were added to it. Columns that only the table has
 /// stay (another pipeline filled them); a column of another type is refused.
 async fn reconcile(delta: &mut DeltaTable, table: StoreTable, schema: SchemaRef) -> Result<SchemaRef, StoreError> {
-    let stored = kernel_schema(&schema)?;
-    let present = delta.snapshot()?.schema();
-    for field in stored.fields() {
-        match present.field(field.name()) {
-            Some(known) if known.data_type() != field.data_type() => {
-                let reason =
-                    format!("`{}` is {} there and {} here", field.name(), known.data_type(), field.data_type());
-                return Err(StoreError::OtherSchema { table: table.name(), reason });
-            }
-            _ => {}
+    for _ in 0..COMMIT_ATTEMPTS {
+        let added = missing(delta, table, &schema)?;
+        if added.is_empty() {
+            break;
         }
-    }
-    let added = stored.fields().filter(|field| present.field(field.name()).is_none()).cloned().collect::<Vec<_>>();
-    if !added.is_empty() {
-        *delta = delta.clone().add_columns().with_fields(added).await?;
+        match delta.clone().add_columns().with_fields(added).await {
+            Ok(wider) => *delta = wider,
+            Err(error) => {
+                let known = delta.version();
+                delta.update_incremental(None).await?;
+                if delta.version() == known {
+                    return Err(error.into());
+                }
+            }
+        }
     }
     if table != StoreTable::Windows {
         return Ok(schema);
@@ -345,6 +358,25 @@ async fn reconcile(delta: &mut DeltaTable, table: StoreTable, schema: SchemaRef)
         |name: &&String| fixed.column_with_name(name).is_none() && ![DAY, KEPT_DAYS].contains(&name.as_str());
     let measures = present.fields().map(|field| field.name().clone()).collect::<Vec<_>>();
     Ok(windows_with(&measures.iter().filter(is_measure).cloned().collect::<Vec<_>>()))
+}
+
+/// The columns that a table lacks.
+fn missing(delta: &DeltaTable, table: StoreTable, schema: &SchemaRef) -> Result<Vec<StructField>, StoreError> {
+    let stored = kernel_schema(schema)?;
+    let present = delta.snapshot()?.schema();
+    let mut missing = Vec::new();
+    for field in stored.fields() {
+        match present.field(field.name()) {
+            Some(known) if known.data_type() != field.data_type() => {
+                let reason =
+                    format!("`{}` is {} there and {} here", field.name(), known.data_type(), field.data_type());
+                return Err(StoreError::OtherSchema { table: table.name(), reason });
+            }
+            Some(_) => {}
+            None => missing.push(field.clone()),
+        }
+    }
+    Ok(missing)
 }
 
 fn kernel_schema(schema: &SchemaRef) -> Result<StructType, StoreError> {

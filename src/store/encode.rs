@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch, new_null_array};
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
@@ -36,6 +36,16 @@ pub fn stored_schema(schema: &SchemaRef) -> SchemaRef {
     let partition = [Field::new(DAY, DataType::Date32, true), Field::new(KEPT_DAYS, DataType::Int32, true)];
     let fields = schema.fields().iter().map(plain).chain(partition.map(Arc::new));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Rows with the columns of a table in SQL; a column that they do not have is null.
+pub fn conform(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
+    let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
 /// Writes rows of `table` (of its SQL schema) as files below `folder`; the actions that add them.
@@ -69,10 +79,12 @@ pub async fn write(
     Ok(writer.close().await?)
 }
 
-/// By organisation, module and event time: the rows of one tenant and module lie together, in time.
+/// By organisation, module and event time: the rows of one tenant and module lie together, in time. Windows by pipeline
+/// first: every question about them names one.
 fn sorted(table: StoreTable, rows: &RecordBatch) -> Result<RecordBatch, StoreError> {
-    let columns = ["organisation_id", "module", table.time_column()];
-    let columns = columns.iter().filter_map(|name| rows.column_by_name(name));
+    let first = (table == StoreTable::Windows).then_some("pipeline");
+    let columns = first.into_iter().chain(["organisation_id", "module", table.time_column()]);
+    let columns = columns.filter_map(|name| rows.column_by_name(name));
     let columns = columns.map(|values| SortColumn { values: Arc::clone(values), options: None });
     let order = lexsort_to_indices(&columns.collect::<Vec<_>>(), None)?;
     let columns = rows.columns().iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?;

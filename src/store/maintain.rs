@@ -139,16 +139,7 @@ async fn read(delta: &Delta, file: &FileEntry) -> Result<Vec<RecordBatch>, Store
     let bytes = delta.folder().get(&file.path).await?.bytes().await?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
     let batches = reader.map_err(|error| unreadable(file, &error))?;
-    batches.map(|batch| conform(delta, &batch?)).collect()
-}
-
-fn conform(delta: &Delta, batch: &RecordBatch) -> Result<RecordBatch, StoreError> {
-    let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) => arrow::compute::cast(column, field.data_type()),
-        None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
-    };
-    let columns = delta.schema().fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(delta.schema()), columns)?)
+    batches.map(|batch| encode::conform(delta.schema(), &batch?)).collect()
 }
 
 fn unreadable(file: &FileEntry, error: &dyn std::fmt::Display) -> StoreError {

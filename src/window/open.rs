@@ -73,13 +73,21 @@ pub struct OpenWindows {
     nodes: BTreeMap<(u32, i64), RecordBatch>,
     /// Every window that ends here or before is closed.
     closed_through: Option<Micros>,
+    /// Rows of panes before this are part of a history that was handed over.
+    history_until: Option<Micros>,
 }
 
 impl OpenWindows {
     /// No window open yet; `closed_through` is what [`OpenWindows::closed_through`] said before a restart.
     pub fn new(plan: &Arc<WindowPlan>, lateness: Micros, closed_through: Option<Micros>) -> Self {
         let (plan, limits) = (Arc::clone(plan), Limits::default());
-        Self { plan, lateness, limits, panes: BTreeMap::new(), nodes: BTreeMap::new(), closed_through }
+        let (panes, nodes) = (BTreeMap::new(), BTreeMap::new());
+        Self { plan, lateness, limits, panes, nodes, closed_through, history_until: None }
+    }
+
+    /// Going on from a history that is whole up to this moment: whatever comes of a time before it is late.
+    pub fn after_history(self, history_until: Option<Micros>) -> Self {
+        Self { history_until, ..self }
     }
 
     /// With these limits instead of the default ones.
@@ -140,10 +148,11 @@ impl OpenWindows {
         for (start, part) in split_by_pane(partial)? {
             let rows = rows_of(&part);
             let (first_end, last_end) = ends_around(self.plan.panes, start);
-            if self.closed_through.is_some_and(|closed| first_end <= closed) {
+            let is_history = self.history_until.is_some_and(|until| start < until);
+            if is_history || self.closed_through.is_some_and(|closed| first_end <= closed) {
                 late.push(LateRows { pane: start, rows });
             }
-            if self.closed_through.is_none_or(|closed| last_end > closed) {
+            if !is_history && self.closed_through.is_none_or(|closed| last_end > closed) {
                 self.merge_pane(start, offset, &part)?;
             }
         }

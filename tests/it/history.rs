@@ -5,7 +5,9 @@ mod command;
 mod explain;
 mod files;
 mod memory;
+mod stored;
 mod tests;
+mod warm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! A stream never ends, so its last windows wait for a watermark. Here nothing more can come: every pipeline closes each
 //! window that begins at the last row of the input or before it, and none after it, so that no series is found missing
 //! in a time that the input does not tell of. Whoever is silenced, or reads windows, still comes after those it waits for.
+//! A history that a stream goes on from ends at a moment instead, and what is open then is handed over.
 
 use super::Shard;
 use crate::evaluate::Compiled;
@@ -11,16 +12,30 @@ use crate::window::functions::window_start;
 
 /// How far the end has come.
 pub(super) struct Ending {
-    /// The event time of the last row of the input.
-    latest: Micros,
+    last: Last,
     /// For each pipeline: what it said with its last window was handed out before the step at hand.
     finished: Vec<bool>,
+}
+
+/// Which windows are the last that close.
+#[derive(Clone, Copy)]
+enum Last {
+    /// Those that begin with the last row of the input, which is of this event time, or before it.
+    Row(Micros),
+    /// Those that end at this moment or before it.
+    Moment(Micros),
 }
 
 impl Shard {
     /// Says that nothing more comes, and that the last row was of this event time.
     pub fn end(&mut self, latest: Micros) {
-        self.ending = Some(Ending { latest, finished: Vec::new() });
+        self.ending = Some(Ending { last: Last::Row(latest), finished: Vec::new() });
+    }
+
+    /// Says that everything before this moment is there, and that a stream goes on with the rest: windows that end later
+    /// stay open.
+    pub fn end_at(&mut self, moment: Micros) {
+        self.ending = Some(Ending { last: Last::Moment(moment), finished: Vec::new() });
     }
 
     /// How many pipelines have closed their last window; none before the input has ended.
@@ -62,17 +77,20 @@ impl Shard {
     /// The end of the last window that a pipeline closes; `None` while the input has not ended.
     fn last_end(&self, compiled: &Compiled) -> Option<Micros> {
         let panes = compiled.plan.panes;
-        Some(window_start(self.last_row(compiled)?, panes.slide).saturating_add(panes.size))
+        let start = match self.ending.as_ref()?.last {
+            Last::Row(latest) => window_start(self.last_row(compiled, latest)?, panes.slide),
+            Last::Moment(moment) => window_start(moment.saturating_sub(panes.size), panes.slide),
+        };
+        Some(start.saturating_add(panes.size))
     }
 
-    /// The event time of the last row that a pipeline can have read.
-    fn last_row(&self, compiled: &Compiled) -> Option<Micros> {
-        let latest = self.ending.as_ref()?.latest;
+    /// The event time of the last row that a pipeline can have read, if that of the input is `latest`.
+    fn last_row(&self, compiled: &Compiled, latest: Micros) -> Option<Micros> {
         match &compiled.pipeline.source {
             Source::Logs | Source::Metrics => Some(latest),
             Source::Windows(upstream) => {
                 let upstream = &self.set.pipelines()[self.set.place(upstream)?];
-                Some(window_start(self.last_row(upstream)?, upstream.plan.panes.slide))
+                Some(window_start(self.last_row(upstream, latest)?, upstream.plan.panes.slide))
             }
         }
     }

@@ -34,7 +34,7 @@ impl Shard {
             rows::series_of(&compiled.plan, &window.rows).map_err(in_words)?
         };
         let lines = rows::to_json(&compiled.plan, window.start, window.end, &window.rows).map_err(in_words)?;
-        let rows = seen.into_iter().zip(lines).map(|(series, json)| ClosedRow { series, json, is_complete });
+        let rows = seen.into_iter().zip(lines).map(|(series, json)| ClosedRow { place, series, json, is_complete });
         out.windows.extend(rows);
         self.feed_readers(compiled, window)
     }

@@ -39,6 +39,8 @@ pub struct Outputs {
 /// A row of a closed window.
 #[derive(Clone, Debug)]
 pub struct ClosedRow {
+    /// The pipeline's place in its set.
+    pub place: usize,
     pub series: Series,
     pub json: Vec<u8>,
     /// False if the window is split between two versions of the pipeline: the row holds one part of the truth.

@@ -43,6 +43,9 @@ pub(super) struct PipelineProgress {
     /// Nothing is known about windows that had begun: they are given up as soon as it is clear which these are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_rebuilding: bool,
+    /// Where it went on from a history: rows before this are part of what was handed over, and late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) history_until: Option<Micros>,
 }
 
 impl ShardProgress {
@@ -104,6 +107,18 @@ impl Shard {
             unreadable_rows: self.unreadable_rows,
             is_lost: false,
         }
+    }
+
+    /// The same for the partitions of a stream that goes on at `moment`: without clocks, which the stream has its own of, and
+    /// without counters, which history has told.
+    pub fn handover(&self, moment: Micros) -> ShardProgress {
+        let mut progress = ShardProgress { clocks: BTreeMap::new(), unreadable_rows: 0, ..self.progress() };
+        for known in progress.pipelines.values_mut().flat_map(BTreeMap::values_mut) {
+            (known.late_rows, known.foreign_messages, known.closed_early) = (0, 0, 0);
+            known.seen_at = 0;
+            known.history_until = Some(moment);
+        }
+        progress
     }
 
     /// True unless the pipeline still waits to learn which windows had begun before its state was lost.

@@ -25,6 +25,10 @@ use crate::window::open::PaneSnapshot;
 use crate::window::partial;
 use crate::window::plan::WindowPlan;
 
+mod warm;
+
+pub use warm::{WarmError, check_cold, warm};
+
 /// The form of [`Progress`]. A change that older progress cannot be read as takes the next number.
 const PROGRESS_FORMAT: u32 = 2;
 /// The header of a pane's piece that tells which partials the pane contains.

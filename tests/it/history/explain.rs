@@ -51,8 +51,12 @@ impl Tables {
 fn windows(heard: &Heard, measures: &[String]) -> RecordBatch {
     let mut table = WindowTable::new(measures);
     for (number, window) in heard.windows.iter().enumerate() {
-        let row =
-            ClosedRow { series: Series(Vec::new()), json: serde_json::to_vec(window).unwrap(), is_complete: true };
+        let row = ClosedRow {
+            place: 0,
+            series: Series(Vec::new()),
+            json: serde_json::to_vec(window).unwrap(),
+            is_complete: true,
+        };
         table.push_closed(&row, Place { partition: -1, offset: number as i64 }).unwrap();
     }
     table.finish().unwrap()

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
-use maturion::backfill::{self, BackfillError, Files, History, Settings};
+use maturion::backfill::{self, BackfillError, Files, History, Job, Settings};
 use maturion::decode::{DecodeLimits, Decoder, Incoming, Table};
 use maturion::evaluate::PipelineSet;
 use maturion::model::pipeline::Source;
@@ -178,12 +178,13 @@ fn rows_may_come_from_elsewhere_than_files() {
         let report = backfill::run(history, &[set()], &Settings::default(), &mut heard, &stop);
         report.map(|report| Heard { report, ..heard })
     };
-    let read = run(History::of_batches(Box::new(batches.into_iter()))).unwrap_or_else(|error| panic!("{error}"));
+    let read =
+        run(History::of_batches(vec![Box::new(batches.into_iter())], 0)).unwrap_or_else(|error| panic!("{error}"));
     assert_same(&read, &lines);
     let of_detections = (StoreTable::Detections, RecordBatch::new_empty(StoreTable::Detections.schema()));
-    let refused = run(History::of_batches(Box::new([Ok(of_detections)].into_iter())));
+    let refused = run(History::of_batches(vec![Box::new([Ok(of_detections)].into_iter())], 0));
     assert!(matches!(refused, Err(BackfillError::Unusable(_))));
-    let broken = run(History::of_batches(Box::new([Err("the store is away".to_owned())].into_iter())));
+    let broken = run(History::of_batches(vec![Box::new([Err("the store is away".to_owned())].into_iter())], 0));
     assert!(matches!(broken, Err(BackfillError::Rows(reason)) if reason == "the store is away"));
 }
 
@@ -208,10 +209,10 @@ fn what_was_said_becomes_rows_for_the_store_and_the_job_has_a_name() {
             }
             fn progress(&mut self, _: &backfill::Progress) {}
         }
-        let mut sink = Recording(backfill::Recorder::new(&sets[0]), Vec::new());
+        let mut sink = Recording(backfill::Recorder::new(&sets[0], &[]), Vec::new());
         let stop = std::sync::atomic::AtomicBool::new(false);
         backfill::run(History::of_files(files()), &sets, &Settings::default(), &mut sink, &stop).unwrap();
-        let Recording(recorder, mut batches) = sink;
+        let Recording(mut recorder, mut batches) = sink;
         recorder
             .finish(&mut |table, rows| {
                 batches.push((table, rows));
@@ -226,10 +227,27 @@ fn what_was_said_becomes_rows_for_the_store_and_the_job_has_a_name() {
     assert_eq!(count(StoreTable::Windows), heard.windows.len());
     assert_eq!(count(StoreTable::Detections), heard.detections.len());
     assert_eq!(rows, recorded(), "the same rows once more");
-    let job = |settings: &Settings| backfill::job_id(&files(), &sets[0], settings);
-    let all = job(&Settings::default());
-    assert_eq!(all, job(&Settings { workers: 7, ..Settings::default() }));
-    assert_ne!(all, job(&Settings { to: START, ..Settings::default() }));
-    write(folder.path(), "a.ndjson", &outage()[1..]);
-    assert_ne!(all, job(&Settings::default()));
+}
+
+/// A job is what it computes: neither names nor places of files count, nor how many cores there are.
+#[test]
+fn a_job_is_known_by_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "a.ndjson", &outage());
+    let sets = [set()];
+    let of = |path: &Path, names: &[String], settings: &Settings| {
+        let files = Files::open(&[path.to_owned()], None, &backfill::needed(&sets)).unwrap();
+        Job::new(&files.digests().unwrap(), &sets[0], names, settings)
+    };
+    let all = of(&path, &[], &Settings::default());
+    assert_eq!(all, of(&path, &[], &Settings { workers: 7, ..Settings::default() }));
+    assert_ne!(all.id, of(&path, &[], &Settings { to: START, ..Settings::default() }).id);
+    assert_ne!(all.id, of(&path, &["api_errors".to_owned()], &Settings::default()).id);
+    let copy = write(folder.path(), "elsewhere.ndjson", &outage());
+    assert_eq!(all, of(&copy, &[], &Settings::default()));
+    // As long as before, and other content.
+    let mut records = outage();
+    records.swap(0, 1);
+    write(folder.path(), "a.ndjson", &records);
+    assert_ne!(all.id, of(&path, &[], &Settings::default()).id);
 }
