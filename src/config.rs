@@ -12,6 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::model::action::Mode;
+use crate::model::silence::Silence;
 use document::{DocumentError, Table};
 
 mod asking;
@@ -52,6 +53,8 @@ pub struct Config {
     pub remediate: Remediate,
     pub controls: Vec<Control>,
     pub commands: Vec<Program>,
+    /// `[[silence]]`: maintenance that is planned.
+    pub silences: Vec<Silence>,
     /// `[github]`, if a repository is named.
     pub github: Option<GitHub>,
     /// `[notify]`, `[[contact]]` and `[[escalation]]`.
@@ -284,6 +287,7 @@ impl Config {
             "remediate",
             "control",
             "command",
+            "silence",
         ])?;
         Ok(Config {
             kafka: sections::kafka(root.section("kafka")?, environment, folder)?,
@@ -301,6 +305,7 @@ impl Config {
             remediate: remediate::remediate(root.section("remediate")?, folder)?,
             controls: remediate::controls(root.tables("control")?, environment, folder)?,
             commands: remediate::commands(root.tables("command")?)?,
+            silences: remediate::silences(root.tables("silence")?)?,
             github: github::github(root.section("github")?, environment, folder)?,
             notify: notify::notify(&mut root, environment, folder)?,
         })

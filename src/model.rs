@@ -8,5 +8,6 @@ pub mod pipeline;
 pub mod principal;
 pub mod schema;
 pub mod series;
+pub mod silence;
 pub mod template;
 pub mod time;

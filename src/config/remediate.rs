@@ -11,6 +11,8 @@ use url::{Host, Url};
 use super::document::{DocumentError, Located, Table};
 use super::{ConfigError, Secret};
 use crate::model::action::Mode;
+use crate::model::silence::Silence;
+use crate::model::time::read_time;
 
 /// The folder that is taken if it is there and none is configured.
 const DEFAULT_POLICY: &str = "pipelines/policy";
@@ -192,6 +194,31 @@ fn is_this_machine(host: &Host<&str>) -> bool {
         Host::Ipv4(address) => IpAddr::V4(*address).is_loopback(),
         Host::Ipv6(address) => IpAddr::V6(*address).is_loopback(),
     }
+}
+
+/// The `[[silence]]`s: maintenance that is planned.
+pub(super) fn silences(tables: Vec<Table>) -> Result<Vec<Silence>, DocumentError> {
+    let mut names = BTreeSet::new();
+    tables.into_iter().map(|table| silence(table, &mut names)).collect()
+}
+
+fn silence(mut table: Table, names: &mut BTreeSet<String>) -> Result<Silence, DocumentError> {
+    table.allow_only(&["name", "labels", "owner", "reason", "from", "until"])?;
+    let id = own_name(&mut table, "[[silence]]", names)?;
+    let required = |table: &mut Table, key: &str| table.text(key)?.ok_or_else(|| table.missing(key));
+    let time = |table: &mut Table, key: &str| {
+        let text = required(table, key)?;
+        let wrong = |_| text.origin.error(format!("`{key}` must be a time such as \"2026-01-10T20:00:00Z\""));
+        read_time(&text.value).map_err(wrong)
+    };
+    let (from, until) = (time(&mut table, "from")?, time(&mut table, "until")?);
+    let (owner, reason) = (required(&mut table, "owner")?.value, required(&mut table, "reason")?.value);
+    let labels = table.section("labels")?.dotted()?.into_iter().map(|(name, value)| (name, value.value)).collect();
+    let origin = table.origin.clone();
+    let silence = Silence { id, labels, owner, reason, from, until };
+    // One that is over stays in the file and does nothing.
+    silence.check(from).map_err(|error| origin.error(error.to_string()))?;
+    Ok(silence)
 }
 
 pub(super) fn commands(tables: Vec<Table>) -> Result<Vec<Program>, DocumentError> {

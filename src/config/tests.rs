@@ -297,3 +297,25 @@ fn an_escalation_names_contacts_that_are_there() {
     let config = parse(contact, &environment).expect("a contact");
     assert!(!format!("{config:?}").contains("s3cret"));
 }
+
+#[test]
+fn planned_maintenance_has_an_owner_a_reason_and_an_end() {
+    let with = |from: &str, until: &str, labels: &str| {
+        format!(
+            "[[silence]]\nname = \"s\"\nlabels = {{ {labels} }}\nowner = \"mia\"\nreason = \"upgrade\"\nfrom = \"{from}\"\nuntil = \"{until}\"\n"
+        )
+    };
+    let (from, until, module) = ("2026-01-10T20:00:00Z", "2026-01-10T22:00:00Z", "module = \"exports\"");
+    let config = parse(&with(from, until, module), &[]).expect("a silence");
+    assert_eq!(config.silences[0].labels["module"], "exports");
+    assert_eq!(config.silences[0].until - config.silences[0].from, 7_200_000_000);
+    for (text, expected) in [
+        (with(from, from, module), "ends after it begins"),
+        (with(from, "2027-01-10T22:00:00Z", module), "within 30 days"),
+        (with("today", until, module), "`from` must be a time"),
+        (with(from, until, ""), "1 to 16 labels"),
+    ] {
+        let said = refused(&text, &[]);
+        assert!(said.starts_with("maturion.toml:") && said.contains(expected), "{said}");
+    }
+}

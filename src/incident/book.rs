@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Job;
 use super::claim::{Claim, ClaimError, RuleFacts, Rules};
-use super::silence::{Silence, SilenceError, Silences};
+use super::silence::Silences;
 use super::{Acknowledgement, Escalation, EscalationReason, Incident, Phase, TicketNote};
 use crate::decide::Policy;
 use crate::model::action::Mode;
 use crate::model::pipeline::{Micros, RuleName, Severity};
 use crate::model::series::Series;
+use crate::model::silence::{Silence, SilenceError};
 use outputs::{Fact, FactKind, News, NewsKind, Outputs};
 use recent::Recent;
 

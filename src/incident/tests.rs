@@ -9,7 +9,6 @@ use super::book::outputs::{FactKind, NewsKind};
 use super::book::{Book, Command, Settings};
 use super::claim::{ClaimError, Rules};
 use super::proof::ClosedWindow;
-use super::silence::Silence;
 use super::{EscalationReason, Incident, Phase};
 use crate::config::PolicyTexts;
 use crate::decide::Policy;
@@ -19,6 +18,7 @@ use crate::model::pipeline::{
     Direction, Evaluate, Level, Limits, Micros, Pipeline, Remedy, Rule, Scope, Severity, Source, Technique,
 };
 use crate::model::series::{Label, Series};
+use crate::model::silence::Silence;
 use crate::model::time::format_time;
 
 const MINUTE: Micros = 60_000_000;

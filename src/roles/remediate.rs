@@ -24,6 +24,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::Runtime;
+use super::audit::AuditTopicError;
 use crate::audit::{Chain, Checkpoint, KeyError, Notary};
 use crate::config::{self, Secret};
 use crate::decide::Policy;
@@ -35,6 +36,7 @@ use crate::incident::book::{Book, Command, Settings};
 use crate::incident::claim::Rules;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
 use crate::model::pipeline::Micros;
+use crate::model::silence::Silence;
 use crate::notify::Routing;
 use crate::roles::runtime::micros;
 use crate::serve::status::RoleState;
@@ -76,8 +78,8 @@ pub enum RemediateError {
     State { key: String, reason: String },
     #[error("the state of {key} cannot be written: {reason}")]
     Write { key: String, reason: String },
-    #[error("the end of the audit chain cannot be read: {0}")]
-    Chain(String),
+    #[error(transparent)]
+    Chain(#[from] AuditTopicError),
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -90,6 +92,8 @@ pub struct RemediateSettings {
     /// Nothing is done while this file exists.
     pub kill_switch: PathBuf,
     pub signing: Option<Signing>,
+    /// Maintenance that is planned.
+    pub silences: Vec<Silence>,
     /// Where tickets go.
     pub tickets: Option<config::GitHub>,
     /// Who is told of what; without it nobody is.

@@ -205,6 +205,7 @@ impl Runtime {
                 .key
                 .clone()
                 .map(|key| Signing { key, interval: micros(config.audit.checkpoint_interval) }),
+            silences: config.silences.clone(),
             tickets: config.github.clone(),
             routing: has_contacts.then(|| Routing::of(&config.notify)),
         };

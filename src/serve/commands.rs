@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::http::{Door, Refusal};
 use crate::incident::book::Command;
-use crate::incident::silence::Silence;
 use crate::log::Outgoing;
+use crate::model::silence::Silence;
 
 /// The largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::decide::Decision;
 use crate::incident::attempt::Attempt;
-use crate::incident::silence::Silence;
 use crate::incident::{EscalationReason, Incident};
 use crate::model::action::Intent;
+use crate::model::silence::Silence;
 use crate::model::time::format_time;
 
 /// Everything of one transaction.

@@ -7,11 +7,12 @@ use super::notices::Notices;
 use super::tickets::Tickets;
 use super::windows::Windows;
 use super::{Actor, ROLE, RemediateError, RemediateSettings, rules};
-use crate::audit::{Chain, Head, KeyError, Message, Notary, Signer};
+use crate::audit::{Chain, KeyError, Notary, Signer};
 use crate::incident::book::Book;
-use crate::log::{LogError, Partition};
+use crate::log::LogError;
 use crate::roles::Runtime;
-use crate::roles::committed::{latest, read_range};
+use crate::roles::audit;
+use crate::roles::committed::latest;
 use crate::tickets::render::Style;
 
 /// Before a silence's id, in its key among the progress.
@@ -20,8 +21,6 @@ pub(super) const SILENCE_PREFIX: &str = "silence/";
 pub(super) const NOTICES: &str = "notices";
 /// The partition of the progress that both stand in.
 pub(super) const STATE_AT: i32 = 0;
-/// The end of the audit is looked for in steps of so many messages, from the last one back.
-const CHAIN_STEP: i64 = 64;
 
 /// The actor as it was committed.
 pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<Actor, RemediateError> {
@@ -31,6 +30,7 @@ pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<A
             book.restore(serde_json::from_slice(&entry.value).map_err(|error| unreadable(&key, &error))?);
         }
     }
+    settings.silences.iter().for_each(|silence| book.restore_silence(silence.clone()));
     let mut kept = Kept::default();
     for (key, entry) in latest(runtime, ROLE, &runtime.topics.progress(), STATE_AT)? {
         if key.starts_with(SILENCE_PREFIX.as_bytes()) {
@@ -46,7 +46,7 @@ pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<A
         tickets: tickets.map(|github| Tickets::new(Style::of(github), github.repository.clone(), &book)),
         notices: settings.routing.clone().map(|routing| Notices::new(routing, kept)),
         book,
-        chain: Chain::after(chain_end(runtime)?),
+        chain: Chain::after(audit::head(runtime.log.as_ref(), &runtime.topics)?),
         notary: notary.transpose()?,
         windows: Windows::default(),
         in_flight: BTreeSet::new(),
@@ -58,30 +58,6 @@ pub(super) fn partitions_of(runtime: &Runtime, topic: &str) -> Result<i32, LogEr
     let found = runtime.log.describe(&[topic.to_owned()])?;
     let found = found.first().ok_or_else(|| LogError::UnknownTopic { topic: topic.to_owned() })?;
     Ok(found.partitions)
-}
-
-/// The last entry of the audit. Checkpoints and markers of transactions stand between entries, so it is looked for backwards.
-fn chain_end(runtime: &Runtime) -> Result<Head, RemediateError> {
-    let partition = Partition { topic: runtime.topics.audit().into(), number: 0 };
-    let (earliest, end) = runtime.log.settled_bounds(std::slice::from_ref(&partition))?[0];
-    let mut to = end;
-    while to > earliest {
-        let from = to.saturating_sub(CHAIN_STEP).max(earliest);
-        let (mut head, mut failure) = (None, None);
-        read_range(runtime, ROLE, &partition, from, to, &mut |record| match Message::read(
-            record.value.unwrap_or_default(),
-        ) {
-            Ok(Message::Entry(link)) => head = Some(link.head),
-            Ok(Message::Checkpoint(_)) => {}
-            Err(error) => failure = Some(error.to_string()),
-        })?;
-        match (head, failure) {
-            (Some(head), _) => return Ok(head),
-            (None, Some(reason)) => return Err(RemediateError::Chain(reason)),
-            (None, None) => to = from,
-        }
-    }
-    Ok(Head::NONE)
 }
 
 fn unreadable(key: &[u8], error: &dyn std::fmt::Display) -> RemediateError {

@@ -227,6 +227,7 @@ fn work(runtime: Runtime, config: &Config, plane: &Plane, stop: Arc<AtomicBool>)
         book: Settings { mode: Mode::Act, ..Settings::default() },
         kill_switch: "no-such-file.stop".into(),
         signing: None,
+        silences: Vec::new(),
         tickets: config.github.clone(),
         routing: Some(Routing::of(&config.notify)),
     };

@@ -90,6 +90,7 @@ impl Platform {
             book: Settings { mode: Mode::Act, ..Settings::default() },
             kill_switch: "no-such-file.stop".into(),
             signing: None,
+            silences: Vec::new(),
             tickets: None,
             routing: None,
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::{PROGRESS_FORMAT, Progress, THROUGH, latest, pane_key, read_progress, series_key, unwritable};
+use super::{PROGRESS_FORMAT, Progress, ROLE, THROUGH, latest, pane_key, read_progress, series_key, unwritable};
 use crate::backfill::{Handover, SetReport};
 use crate::evaluate::PipelineSet;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Session};
@@ -47,7 +47,7 @@ pub fn check_cold(runtime: &Runtime, set: &PipelineSet) -> Result<(), WarmError>
             return Err(has_begun(runtime.topics.progress(), number));
         }
         for topic in [runtime.topics.baselines(), runtime.topics.panes()] {
-            let keys = latest(runtime, &topic, number)?.into_keys();
+            let keys = latest(runtime, ROLE, &topic, number)?.into_keys();
             // Both kinds of key are lists that begin with the pipeline's name.
             let named = keys.filter_map(|key| serde_json::from_slice::<Vec<serde_json::Value>>(&key).ok());
             let mut names = named.filter_map(|key| key.first()?.as_str().map(str::to_owned));
