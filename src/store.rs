@@ -216,7 +216,7 @@ impl Store {
             if start < first {
                 return Err(StoreError::NotNext { input: input.to_string(), committed: start, start: first });
             }
-            let part = Part { range: OffsetRange { start, end }, batches: batches(start) };
+            let part = Part::of(OffsetRange { start, end }, batches(start));
             match self.commit(table, &Arc::new(Chunk { parts: [(Arc::clone(input), part)].into() })) {
                 Ok(_) => return Ok(()),
                 // Another process was faster.

@@ -49,6 +49,15 @@ impl Part {
         Part { range: OffsetRange { start, end: start }, batches: Vec::new(), bytes: 0 }
     }
 
+    /// These rows, as what there is of a range.
+    pub(super) fn of(range: OffsetRange, batches: Vec<RecordBatch>) -> Part {
+        let empty = Part { range, batches: Vec::new(), bytes: 0 };
+        batches.into_iter().fold(empty, |mut part, batch| {
+            part.push(batch);
+            part
+        })
+    }
+
     /// Adds what follows. A read without rows (all of them were unreadable, or none was there) advances the range.
     fn append(&mut self, range: OffsetRange, batch: RecordBatch) -> Result<(), ArrowError> {
         self.range.end = range.end;
