@@ -347,12 +347,13 @@ fn no_prohibited_intent_is_allowed() {
             (0..chance.random_range(0..=3)).map(|_| spoil(&mut chance, &mut intent, &mut case)).collect();
         spoilt.iter().for_each(|way| *ways.entry(way).or_default() += 1);
         let (judged, decision) = (prohibited(&intent, &case), policies[number % 2].decide(&intent, &case));
-        let told = format!("seed {seed}, intent {number}: {spoilt:?} {judged:?}\n{intent:?}\n{case:?}\n{decision:?}");
-        assert!(judged.is_none() || decision.verdict == Verdict::Refuse, "prohibited, and allowed: {told}");
-        assert!(judged.is_some() || decision.verdict == Verdict::Act, "allowed, and refused: {told}");
+        let told =
+            || format!("seed {seed}, intent {number}: {spoilt:?} {judged:?}\n{intent:?}\n{case:?}\n{decision:?}");
+        assert!(judged.is_none() || decision.verdict == Verdict::Refuse, "prohibited, and allowed: {}", told());
+        assert!(judged.is_some() || decision.verdict == Verdict::Act, "allowed, and refused: {}", told());
         if spoilt.len() < 2 {
             // Two ways can undo each other: a replay and an attempt out of order may be the next attempt.
-            assert_eq!(judged.is_some(), !spoilt.is_empty(), "the oracle sees it otherwise: {told}");
+            assert_eq!(judged.is_some(), !spoilt.is_empty(), "the oracle sees it otherwise: {}", told());
         }
         done += usize::from(decision.verdict == Verdict::Act);
     }
