@@ -62,9 +62,7 @@ pub(super) fn audit(config: &Config, command: &AuditCommand) -> Result<(), Failu
 
 /// Reads everything, and says what was found; a fault is a failure of the command.
 fn verify(config: &Config, arguments: &VerifyArguments) -> Result<(), Failure> {
-    let keys = trusted(config)?;
-    let has_keys = !keys.is_empty();
-    let mut verifier = Verifier::new(keys, &arguments.expect);
+    let mut verifier = Verifier::new(trusted(config)?, &arguments.expect);
     match &arguments.file {
         Some(file) => read_file(file, &mut verifier)?,
         None if arguments.store => copy::read_table(config, &mut verifier)?,
@@ -73,7 +71,7 @@ fn verify(config: &Config, arguments: &VerifyArguments) -> Result<(), Failure> {
     let report = verifier.finish().map_err(|fault| {
         Failure::work(format!("the audit is not as it was written, from entry {} on: {fault}", fault.seq()))
     })?;
-    output::print(&told(&report, has_keys, config.audit.checkpoint_interval))
+    output::print(&told(&report, config.audit.checkpoint_interval))
 }
 
 /// The keys whose checkpoints count.
@@ -111,7 +109,7 @@ fn read_file(path: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
 }
 
 /// What was found, in a few lines.
-fn told(report: &Report, has_keys: bool, interval: Duration) -> String {
+fn told(report: &Report, interval: Duration) -> String {
     let Report { entries, checkpoints, first, head, time, signed } = report;
     if *entries == 0 {
         return "no entries: ok\n".to_owned();
@@ -129,7 +127,6 @@ fn told(report: &Report, has_keys: bool, interval: Duration) -> String {
             };
             format!("{counted}; signed up to entry {seq} at {at}, {open}")
         }
-        None if has_keys => format!("{counted}, none of an entry that is here"),
         None => format!(
             "{counted}, not compared with a known key: [audit] has neither key nor public_keys, so whoever may write the \
              audit could have written all of it anew"

@@ -147,27 +147,6 @@ static AUDIT: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
-static ACTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
-    table(&[
-        ("action_id", DataType::Utf8View),
-        ("incident_id", DataType::Utf8View),
-        ("organisation_id", DataType::Utf8View),
-        ("module", DataType::Utf8View),
-        ("action", DataType::Utf8View),
-        ("target", DataType::Utf8View),
-        ("decision", DataType::Utf8View),
-        ("decided_at", timestamp_type()),
-        ("started_at", timestamp_type()),
-        ("verified_at", timestamp_type()),
-        ("rolled_back_at", timestamp_type()),
-        ("outcome", DataType::Utf8View),
-        ("reasons", DataType::Utf8View),
-        ("before", DataType::Utf8View),
-        ("after", DataType::Utf8View),
-        ("sentence", DataType::Utf8View),
-    ])
-});
-
 /// The columns that are never null: those that order a table, and where the record stands in Kafka.
 const REQUIRED: [&str; 6] = ["timestamp", "time", "window_start", "changed_at", "kafka_partition", "kafka_offset"];
 
@@ -273,9 +252,4 @@ pub fn incident_changes() -> SchemaRef {
 /// among them. `reasons`, `before` and `after` are JSON texts, or null; `entry` is the message itself.
 pub fn audit() -> SchemaRef {
     Arc::clone(&AUDIT)
-}
-
-/// The columns of the view `actions`: what `audit` has of one action.
-pub fn actions() -> SchemaRef {
-    Arc::clone(&ACTIONS)
 }

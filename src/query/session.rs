@@ -104,10 +104,10 @@ fn context(engine: &Engine, tables: Tables) -> Result<SessionContext, DataFusion
     quantile::register(&context)?;
     json::register(&context)?;
     incident::register(&context, &tables);
-    views::register(&context, &tables)?;
-    for (name, provider) in tables.providers {
-        context.register_table(name, provider)?;
+    for (name, provider) in &tables.providers {
+        context.register_table(*name, Arc::clone(provider))?;
     }
+    views::register(&context, &tables)?;
     Ok(context)
 }
 

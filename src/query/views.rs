@@ -5,26 +5,19 @@
 //! | `incidents` | `incident_changes` | incident: its newest revision |
 //! | `actions` | `audit` | action: what was decided and done, and what came of it |
 //!
-//! A view is a statement over the tables of its session, planned there each time it is read: in the version of the tables
-//! that the whole statement reads, within its limits. What it can show is what those tables show to the session's
-//! principal, whatever the view says.
+//! A view is a statement over the tables of its session, planned when the session begins and part of the plan of each
+//! statement that names it: it reads the version of the tables that the whole statement reads, within its limits. What it
+//! can show is what those tables show to the session's principal, whatever the view says.
 
-use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result, plan_err};
-use datafusion::datasource::TableType;
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::datasource::ViewTable;
 use datafusion::prelude::SessionContext;
+use futures::FutureExt;
 
 use super::Tables;
-use crate::model::schema::{StoreTable, actions, incident_changes};
+use crate::model::schema::StoreTable;
 
 /// The place of each incident's newest revision is found first: only places are gathered, whatever the rows hold.
 const INCIDENTS: &str = "
@@ -60,63 +53,17 @@ const ACTIONS: &str = "
 
 /// Makes the views known to a session that has the tables they are made of.
 pub(super) fn register(context: &SessionContext, tables: &Tables) -> Result<()> {
-    let views = [
-        (StoreTable::IncidentChanges, View { name: "incidents", sql: INCIDENTS, schema: incident_changes() }),
-        (StoreTable::Audit, View { name: "actions", sql: ACTIONS, schema: actions() }),
-    ];
-    for (table, view) in views {
-        if tables.providers.iter().any(|(name, _)| *name == table.name()) {
-            context.register_table(view.name, Arc::new(view))?;
+    for (table, view, sql) in
+        [(StoreTable::IncidentChanges, "incidents", INCIDENTS), (StoreTable::Audit, "actions", ACTIONS)]
+    {
+        if !tables.providers.iter().any(|(name, _)| *name == table.name()) {
+            continue;
         }
+        // Planning waits for nothing: the catalog is in memory.
+        let Some(plan) = context.state().create_logical_plan(sql).now_or_never() else {
+            return plan_err!("the view {view} cannot be planned at once");
+        };
+        context.register_table(view, Arc::new(ViewTable::new(plan?, Some(sql.to_owned()))))?;
     }
     Ok(())
-}
-
-struct View {
-    name: &'static str,
-    sql: &'static str,
-    schema: SchemaRef,
-}
-
-impl fmt::Debug for View {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name)
-    }
-}
-
-#[async_trait]
-impl TableProvider for View {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    /// Put above the view's own statement, whose plan then takes them as far down as they may go.
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(session) = state.as_any().downcast_ref::<SessionState>() else {
-            return plan_err!("the view {} can only be read in a session", self.name);
-        };
-        let rows = session.create_logical_plan(self.sql).await?;
-        let mut plan = LogicalPlanBuilder::from(rows).alias(self.name)?;
-        if let Some(wanted) = conjunction(filters.iter().cloned()) {
-            plan = plan.filter(wanted)?;
-        }
-        if let Some(columns) = projection {
-            plan = plan.select(columns.iter().copied())?;
-        }
-        session.create_physical_plan(&plan.limit(0, limit)?.build()?).await
-    }
 }

@@ -192,7 +192,9 @@ impl<'a> Scan<'a> {
 
     fn files(&self, files: &[&Arc<FileEntry>], filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
         let store = self.table.pin.store.delta(self.table.table);
-        let url = ObjectStoreUrl::parse(format!("maturion-{}://store", self.table.table.name()))?;
+        // A scheme has no underscores.
+        let scheme = self.table.table.name().replace('_', "-");
+        let url = ObjectStoreUrl::parse(format!("maturion-{scheme}://store"))?;
         self.state.runtime_env().register_object_store(url.as_ref(), store.folder());
         let reader = CachedParquetFileReaderFactory::new(store.folder(), store.metadata());
         let mut source = ParquetSource::new(Arc::clone(&self.table.schema))

@@ -71,6 +71,21 @@ fn every_tampering_is_a_failure_in_one_sentence() {
     }
 }
 
+/// What the reference says about hashes is enough for another program.
+#[test]
+fn the_chain_can_be_checked_without_maturion() {
+    let folder = folder("");
+    let (all, end) = messages(20);
+    write(&folder, &all);
+    let mut python = Command::new("python3");
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/audit/check.py"));
+    let checked = match python.stdin(fs::File::open(folder.path().join("audit.ndjson")).unwrap()).output() {
+        Ok(checked) => checked,
+        Err(error) => return crate::kafka::skip(&format!("python3 cannot be run: {error}")),
+    };
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), format!("{end}\n"), "{checked:?}");
+}
+
 #[test]
 fn without_a_key_it_says_that_only_the_chain_was_checked() {
     let folder = folder("");

@@ -59,7 +59,7 @@ fn the_questions_of_its_editor_have_answers() {
         (
             "SELECT quote_ident(table_name) AS \"table\" FROM information_schema.tables \
              WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog') ORDER BY 1",
-            "detections\nlogs\nmetrics\nwindows",
+            "actions\naudit\ndetections\nincident_changes\nincidents\nlogs\nmetrics\nwindows",
         ),
         (
             "SELECT quote_ident(column_name) AS \"column\", data_type AS \"type\" FROM information_schema.columns \

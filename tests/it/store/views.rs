@@ -198,26 +198,25 @@ fn an_action_is_what_was_decided_and_done_and_what_came_of_it() {
     );
 }
 
-/// Each column of a view, as it is declared and as it comes.
+/// Each column of a view alone: what is not asked for is left out of the plan.
 #[test]
-fn the_views_have_the_columns_that_they_say() {
+fn the_views_have_the_columns_that_are_documented() {
     let mut written = Written::new();
     written.incidents(&[(1, "org_1", 1, "firing")]);
+    written.commit(StoreTable::IncidentChanges);
     written.next = 0;
     written.audit(&action(1, Some("org_1")));
-    for (view, schema) in
-        [("incidents", maturion::model::schema::incident_changes()), ("actions", maturion::model::schema::actions())]
-    {
-        let mut rows = written.engine.run_waiting(&Principal::Operator, &format!("SELECT * FROM {view}")).unwrap();
-        assert_eq!(rows.schema().fields(), schema.fields(), "{view}");
-        let batch = rows.wait().unwrap().unwrap();
-        assert_eq!(
-            batch.schema().fields().iter().map(|field| (field.name(), field.data_type())).collect::<Vec<_>>(),
-            schema.fields().iter().map(|field| (field.name(), field.data_type())).collect::<Vec<_>>(),
-            "{view}"
-        );
-        for column in schema.fields().iter().map(|field| field.name()) {
-            written.rows(&Principal::Operator, &format!("SELECT {column}, count(*) FROM {view} GROUP BY 1"));
+    let of_changes = maturion::model::schema::incident_changes();
+    let of_changes = of_changes.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>();
+    let of_actions = "action_id incident_id organisation_id module action target decision decided_at started_at verified_at \
+                      rolled_back_at outcome reasons before after sentence";
+    for (view, columns) in [("incidents", of_changes), ("actions", of_actions.split_whitespace().collect())] {
+        let rows = written.engine.run_waiting(&Principal::Operator, &format!("SELECT * FROM {view}")).unwrap();
+        assert_eq!(rows.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), columns);
+        for column in columns {
+            let counted =
+                written.rows(&Principal::Operator, &format!("SELECT {column}, count(*) FROM {view} GROUP BY 1"));
+            assert_eq!(counted.len(), 1, "{column}");
         }
     }
 }
