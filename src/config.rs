@@ -15,10 +15,14 @@ use document::{DocumentError, Table};
 
 mod asking;
 pub mod document;
+pub mod github;
+pub mod notify;
 mod properties;
 mod secret;
 mod sections;
 
+pub use github::GitHub;
+pub use notify::Notify;
 pub use secret::Secret;
 pub use sections::{brokers, is_instance_name};
 
@@ -38,6 +42,10 @@ pub struct Config {
     pub users: Vec<User>,
     pub watch: Watch,
     pub pipelines: PipelineFiles,
+    /// `[github]`, if a repository is named.
+    pub github: Option<GitHub>,
+    /// `[notify]`, `[[contact]]` and `[[escalation]]`.
+    pub notify: Notify,
     /// Keys that are valid but that this version does nothing with, as `[section] key`.
     pub without_effect: Vec<String>,
 }
@@ -245,6 +253,9 @@ impl Config {
             "pipelines",
             "store",
             "github",
+            "notify",
+            "contact",
+            "escalation",
             "mode",
         ])?;
         let mut without_effect = vec![];
@@ -259,6 +270,8 @@ impl Config {
             users: asking::users(root.tables("user")?, environment, folder)?,
             watch: sections::watch(root.section("watch")?)?,
             pipelines: sections::pipelines(root.section("pipelines")?, folder)?,
+            github: github::github(root.section("github")?, environment, folder)?,
+            notify: notify::notify(&mut root, environment, folder)?,
             without_effect: {
                 sections::reserved(root, &mut without_effect)?;
                 without_effect

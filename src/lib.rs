@@ -30,6 +30,9 @@
 //! | [`pipelines`] | pipeline files and their SQL, read and checked; the shipped ones | `model`, `config` |
 //! | [`query`] | read-only SQL over the tables of one principal | `model`, `window` |
 //! | [`serve`] | the doors: HTTP for ingestion, SQL, status, metrics, health; PostgreSQL for SQL | `model`, `events`, `log`, `query` |
+//! | [`scrub`] | personal data and secrets out of text that leaves | nothing of ours |
+//! | [`tickets`] | reports as issues on GitHub, one per incident epoch; draft pull requests | `model`, `config`, `scrub` |
+//! | [`notify`] | who is told of an incident, when, and through which channel | `model`, `config`, `scrub` |
 //! | [`simulate`] | the simulated platform: seeded telemetry with scripted incidents | `model` |
 //! | [`store`] | hot rows and Delta Lake as one view; commits, maintenance, tenants | `model`, `events`, `query` |
 //! | [`backfill`] | the same pipelines over history: files and the store | `model`, `decode`, `window`, `detect`, `evaluate` |
@@ -52,10 +55,13 @@ pub mod explain;
 pub mod generate;
 pub mod log;
 pub mod model;
+pub mod notify;
 pub mod pipelines;
 pub mod query;
 pub mod roles;
+pub mod scrub;
 pub mod serve;
 pub mod simulate;
 pub mod store;
+pub mod tickets;
 pub mod window;

@@ -191,7 +191,6 @@ pub(super) fn reserved(mut root: Table, without_effect: &mut Vec<String>) -> Res
         }
         Ok(texts)
     };
-    checked("github", &["repository", "token_env", "token_file", "api_url"])?;
     match checked("mode", &["actions"])?.iter().find(|mode| !["observe", "act"].contains(&mode.value.as_str())) {
         Some(mode) => {
             Err(mode.origin.error(format!("`actions` must be \"observe\" or \"act\", not \"{}\"", mode.value)))

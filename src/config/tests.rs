@@ -39,14 +39,12 @@ fn every_key_of_the_documented_file_is_accepted() {
         [mode]
         actions = "observe"
     "#;
-    let config = parse(text, &[("PASSWORD", "hunter2")]).expect("a valid file");
+    let config = parse(text, &[("PASSWORD", "hunter2"), ("GITHUB_TOKEN", "ghp_hunter3")]).expect("a valid file");
     assert_eq!(config.kafka.brokers, Brokers::Kafka("one:9092,two:9092".to_owned()));
     assert_eq!(config.kafka.properties["sasl.password"], "hunter2");
-    assert_eq!(
-        config.without_effect,
-        ["[github] repository", "[github] token_env", "[github] api_url", "[mode] actions"]
-    );
-    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(config.without_effect, ["[mode] actions"]);
+    assert_eq!(config.github.as_ref().map(|github| github.repository.as_str()), Some("owner/name"));
+    assert!(!format!("{config:?}").contains("hunter"));
 }
 
 #[test]
@@ -228,4 +226,59 @@ fn the_parts_of_a_certificate_need_each_other() {
 fn all_sessions_have_at_least_as_much_memory_as_one() {
     let said = refused("[query]\nmemory_total_bytes_max = 1048576\n", &[]);
     assert!(said.contains("at least `memory_bytes_max`"), "{said}");
+}
+
+#[test]
+fn tickets_need_a_repository_and_one_way_to_sign_in() {
+    let refusals = [
+        ("token_env = \"T\"\n", "maturion.toml:1: [github] has no `repository`, which it needs"),
+        ("repository = \"a\"\n", "maturion.toml:2: `repository` must be \"owner/name\", not \"a\""),
+        ("repository = \"a/b/c\"\n", "maturion.toml:2: `repository` must be \"owner/name\", not \"a/b/c\""),
+        ("repository = \"a/..\"\n", "maturion.toml:2: `repository` must be \"owner/name\", not \"a/..\""),
+        ("repository = \"a/b\"\n", "maturion.toml:1: [github] has no `token_env` or `app_id`, which it needs"),
+        (
+            "repository = \"a/b\"\ntoken_env = \"T\"\napi_url = \"http://github.example\"\n",
+            "maturion.toml:4: `api_url` must begin with https://, or lead to this machine",
+        ),
+        (
+            "repository = \"a/b\"\ntoken_env = \"T\"\napi_url = \"https://user@github.example\"\n",
+            "maturion.toml:4: `api_url` may have a host, a port and a path only",
+        ),
+        ("repository = \"a/b\"\napp_id = 7\n", "maturion.toml:3: `app_id` needs `app_key_file` or `app_key_env`"),
+    ];
+    for (keys, expected) in refusals {
+        assert_eq!(refused(&format!("[github]\n{keys}"), &[("T", "t")]), expected);
+    }
+    let odd = refused("[github]\nrepository = \"a/b\"\ntoken_env = \"T\"\n", &[("T", "a\u{7f}b")]);
+    assert!(odd.contains("visible ASCII") && !odd.contains("a\u{7f}b"), "{odd}");
+}
+
+#[test]
+fn a_pull_request_may_never_reach_what_git_keeps() {
+    for path in ["../x", ".github/", "a/.git/x", "/x", "a//b", "a b", ""] {
+        let text = format!("[github]\nrepository = \"a/b\"\ntoken_env = \"T\"\npull_request_paths = [\"{path}\"]\n");
+        assert!(refused(&text, &[("T", "t")]).starts_with("maturion.toml:4: `pull_request_paths` has "), "{path}");
+    }
+}
+
+#[test]
+fn an_escalation_names_contacts_that_are_there() {
+    let contact = "[[contact]]\nname = \"a\"\nchannel = \"slack\"\nurl_env = \"URL\"\n";
+    let hidden = [("URL", "http://slack.example/s3cret")];
+    assert_eq!(
+        refused(contact, &hidden),
+        "maturion.toml:4: the URL of this [[contact]] must begin with https://, or lead to this machine"
+    );
+    let environment = [("URL", "https://slack.example/s3cret")];
+    let unknown = format!("{contact}[[escalation]]\nissue = \"high\"\nprimary = \"b\"\n");
+    assert_eq!(refused(&unknown, &environment), "maturion.toml:7: there is no [[contact]] \"b\"");
+    let twice = "[[escalation]]\nissue = \"high\"\nprimary = \"a\"\n".repeat(2);
+    assert_eq!(
+        refused(&format!("{contact}{twice}"), &environment),
+        "maturion.toml:9: `issue` must be one of critical_platform, high, medium, architecture, security, each once, not \"high\""
+    );
+    let wrong = refused("[[contact]]\nname = \"a\"\nchannel = \"pigeon\"\n", &[]);
+    assert!(wrong.starts_with("maturion.toml:3: `channel` must be \"webhook\", "), "{wrong}");
+    let config = parse(contact, &environment).expect("a contact");
+    assert!(!format!("{config:?}").contains("s3cret"));
 }

@@ -10,7 +10,7 @@ const LINES_MAX: usize = 450;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Modules whose results depend on their arguments only.
-const PURE: [&str; 5] = ["model", "decode", "window", "detect", "evaluate"];
+const PURE: [&str; 6] = ["model", "decode", "window", "detect", "evaluate", "scrub"];
 /// What a pure module cannot use: clocks, chance, waiting, and the world outside.
 const IMPURE: [&str; 11] = [
     "SystemTime",

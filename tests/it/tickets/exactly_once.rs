@@ -1,0 +1,105 @@
+//! A thousand incidents, five restarts each and many more, and every fault: one issue each, as it should be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use maturion::model::pipeline::Severity;
+use maturion::tickets::github::{Done, Outcome};
+use maturion::tickets::{Desired, Identity};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::{Scene, desired, identity};
+use crate::github::{SECOND, USUAL};
+
+const INCIDENTS: usize = 1_000;
+/// What each incident is in each round; a new process begins each round.
+const ROUNDS: [(Severity, bool); 5] = [
+    (Severity::High, true),
+    (Severity::Critical, true),
+    (Severity::Critical, false),
+    (Severity::Medium, true),
+    (Severity::Low, false),
+];
+
+struct Trial {
+    scene: Scene,
+    chance: StdRng,
+    numbers: BTreeMap<Identity, u64>,
+    restarts: usize,
+}
+
+impl Trial {
+    /// Calls until it is done, and kills the process now and then in the middle of a call.
+    fn settle(&mut self, identity: &Identity, desired: &Desired) -> Outcome {
+        for _ in 0..300 {
+            let known = self.numbers.get(identity).copied();
+            let now = self.scene.fake.world().now;
+            let call = self.scene.client.reconcile(identity, known, desired, now);
+            let killed = self.chance.random_ratio(1, 40);
+            let patience = Duration::from_micros(if killed { self.chance.random_range(0..4_000) } else { 10_000_000 });
+            let answer = self.scene.runtime.block_on(async { tokio::time::timeout(patience, call).await });
+            match answer {
+                Ok(Ok(outcome)) => {
+                    // What is known of the issue may not have been kept.
+                    if let Some(number) = outcome.number.filter(|_| self.chance.random_ratio(2, 3)) {
+                        self.numbers.insert(identity.clone(), number);
+                    }
+                    return outcome;
+                }
+                Ok(Err(error)) => {
+                    let wait = error.wait().unwrap_or_else(|| panic!("{error}"));
+                    self.scene.pass(wait);
+                }
+                Err(_) => {
+                    self.restarts += 1;
+                    self.scene.restart();
+                }
+            }
+        }
+        panic!("{identity:?} is never as it should be");
+    }
+}
+
+#[test]
+fn a_thousand_incidents_have_one_issue_each_whatever_is_lost() {
+    let seed = std::env::var("MATURION_TICKETS_SEED").map_or(20_251_203, |seed| seed.parse().unwrap());
+    println!("MATURION_TICKETS_SEED={seed}");
+    let mut trial = Trial {
+        scene: Scene::new("issues_per_hour = 1000000\n"),
+        chance: StdRng::seed_from_u64(seed),
+        numbers: BTreeMap::new(),
+        restarts: 0,
+    };
+    {
+        let mut world = trial.scene.fake.world();
+        world.lag = 20 * SECOND;
+        world.with_chance(seed, &USUAL);
+    }
+    let incidents: Vec<Identity> = (0..INCIDENTS).map(|nth| identity(nth, (nth % 3) as u64)).collect();
+    for (severity, open) in ROUNDS {
+        trial.restarts += 1;
+        trial.scene.restart();
+        for one in &incidents {
+            trial.settle(one, &desired(one, severity, open));
+        }
+    }
+    // Nothing is left to do.
+    trial.scene.fake.world().chance = None;
+    let (severity, open) = ROUNDS[ROUNDS.len() - 1];
+    for one in &incidents {
+        assert_eq!(trial.settle(one, &desired(one, severity, open)).done, Done::Unchanged);
+    }
+    let issues = trial.scene.issues();
+    println!("{} requests, {} restarts", trial.scene.fake.world().requests.len(), trial.restarts);
+    assert_eq!(issues.len(), INCIDENTS);
+    for one in &incidents {
+        let of: Vec<_> = issues.iter().filter(|issue| issue.body.starts_with(&one.marker())).collect();
+        assert_eq!(of.len(), 1, "{one:?}");
+        let wanted = desired(one, severity, open);
+        assert_eq!((&of[0].title, &of[0].body, of[0].open), (&wanted.title, &wanted.body, open));
+        assert_eq!(of[0].labels, wanted.labels);
+        let comments: Vec<&str> = of[0].comments.iter().map(|comment| comment.1.as_str()).collect();
+        assert_eq!(comments, [wanted.comment.as_str()]);
+    }
+}
