@@ -285,7 +285,7 @@ mod series_as_object {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Series, D::Error> {
         let labels = Map::deserialize(deserializer)?;
-        let read = |(name, value): (String, Value)| match super::label(&value) {
+        let read = |(name, value): (String, Value)| match crate::incident::label(&value) {
             Some(label) => Ok((name, label)),
             None => Err(D::Error::custom(format!("`{name}` is no label"))),
         };

@@ -71,12 +71,21 @@ fn ecmascript(number: f64) -> String {
     if number == 0.0 {
         return "0".to_owned();
     }
-    let scientific = format!("{:e}", number.abs());
+    let scientific = even(number.abs());
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let digits = mantissa.replace('.', "");
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let sign = if number < 0.0 { "-" } else { "" };
     format!("{sign}{}", placed(&digits, exponent))
+}
+
+/// The shortest digits. Where two are as close to the number as each other, ECMAScript takes the even one, and Rust the
+/// larger; rounding to as many digits takes the even one, too.
+fn even(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    let places = shortest.split_once('e').map_or(0, |(mantissa, _)| mantissa.len().saturating_sub(2));
+    let rounded = format!("{number:.places$e}");
+    if rounded.parse() == Ok(number) { rounded } else { shortest }
 }
 
 /// Digits with one of them before the point, times ten to the power of `exponent`.

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Incident;
 use super::claim::RuleFacts;
+use super::{Incident, label};
 use crate::model::detection::BaselineSummary;
 use crate::model::pipeline::{Direction, Micros, Technique};
 use crate::model::series::Series;
@@ -71,7 +71,7 @@ impl ClosedWindow {
 
     /// The series of these labels that it is a window of.
     pub fn series(&self, labels: &[String]) -> Option<Series> {
-        let of = |name: &String| Some((name.clone(), super::label(self.row.get(name)?)?));
+        let of = |name: &String| Some((name.clone(), label(self.row.get(name)?)?));
         labels.iter().map(of).collect::<Option<_>>().map(Series)
     }
 

@@ -132,7 +132,7 @@ fn a_column_that_does_not_exist_is_refused() {
 #[test]
 fn an_unknown_role_is_refused() {
     let folder = folder("");
-    let sentence = "invalid value 'audit' for '--roles <ROLE,…>', [possible values: intake, detect, store, serve]; see `maturion --help`";
+    let sentence = "invalid value 'audit' for '--roles <ROLE,…>', [possible values: intake, detect, store, remediate, serve]; see `maturion --help`";
     refuses(&folder, &["run", "--roles", "intake,audit"], 2, sentence);
 }
 

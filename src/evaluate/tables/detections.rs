@@ -245,7 +245,7 @@ mod tests {
             ("rule", "error_rate"),
             ("technique", "ratio"),
             ("module", "risk \"matrix\""),
-            ("series", r#"{"module":"risk \"matrix\"","organisation_id":null}"#),
+            ("series", r#"{"organisation_id":null,"module":"risk \"matrix\""}"#),
             ("measure", "errors"),
             ("baseline", r#"{"center":1.0,"spread":0.5,"lower":0.0,"upper":2.0,"windows":64}"#),
             ("severity", "high"),

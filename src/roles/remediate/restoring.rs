@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::actor::Actor;
 use super::notices::Kept;
 use super::notices::Notices;
 use super::tickets::Tickets;
 use super::windows::Windows;
-use super::{Actor, ROLE, RemediateError, RemediateSettings, rules};
+use super::{ROLE, RemediateError, RemediateSettings, rules};
 use crate::audit::{Chain, KeyError, Notary, Signer};
 use crate::incident::book::Book;
 use crate::log::LogError;

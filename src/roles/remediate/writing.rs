@@ -2,8 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
+use super::RemediateError;
+use super::actor::Actor;
 use super::restoring::{NOTICES, SILENCE_PREFIX, STATE_AT};
-use super::{Actor, RemediateError};
 use crate::audit::canonical::canonical;
 use crate::audit::{CHECKPOINT, Draft, Kind};
 use crate::incident::book::outputs::{Fact, FactKind, Outputs};

@@ -80,6 +80,7 @@ struct Example {
 
 impl Example {
     fn start(kafka: &Kafka, is_hopeless: bool) -> Example {
+        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
         let log: Arc<dyn Log> = Arc::new(connect(&kafka.brokers, &[]).unwrap());
         let logs_only = shipped().into_iter().filter(|one| one.name == "module_api_errors");
         let mut flow = Flow::new(log, &unique_prefix(), PARTITIONS, logs_only.collect());
@@ -169,9 +170,10 @@ impl Example {
         while !is_so(self) {
             assert!(
                 Instant::now() < deadline,
-                "not {what}: {:#?}\n{:#?}",
+                "not {what}: {:#?}\n{:#?}\n{:#?}",
                 self.issues(),
-                self.webhook.0.lock().unwrap()
+                self.webhook.0.lock().unwrap(),
+                self.github.world().requests
             );
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -87,7 +87,7 @@ async fn restart(
     };
     match manner {
         Manner::Helpful => Ok("{}".to_owned()),
-        Manner::Refusing => Err(StatusCode::CONFLICT),
+        Manner::Refusing => Err(StatusCode::FORBIDDEN),
         Manner::Mute => {
             tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
             Err(StatusCode::GATEWAY_TIMEOUT)

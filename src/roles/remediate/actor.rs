@@ -1,0 +1,192 @@
+//! The actor: who owns `maturion.intents`, what it knows, and what it has its hands do.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::hands::{Finished, Hands, Task};
+use super::notices::Notices;
+use super::tickets::{Moment, Tickets};
+use super::windows::Windows;
+use super::{COMMAND, DETECTION};
+use crate::audit::{Chain, Checkpoint, Notary};
+use crate::decide::Policy;
+use crate::events;
+use crate::incident::TicketNote;
+use crate::incident::attempt::{Answer, Call};
+use crate::incident::book::outputs::Outputs;
+use crate::incident::book::{Book, Command};
+use crate::model::pipeline::Micros;
+use crate::roles::runtime::micros;
+use crate::tickets::github::{Done, Outcome, TicketError};
+
+/// What the owner of `maturion.intents` knows.
+pub(super) struct Actor {
+    pub(super) book: Book,
+    pub(super) chain: Chain,
+    pub(super) notary: Option<Notary>,
+    pub(super) windows: Windows,
+    pub(super) tickets: Option<Tickets>,
+    pub(super) notices: Option<Notices>,
+    /// What the hands are at.
+    pub(super) in_flight: BTreeSet<Key>,
+    /// Attempts whose call has not been made, for sure: this process wrote that it is going to be.
+    pub(super) unsent: HashSet<String>,
+}
+
+/// One thing that the hands do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Call(String, Call),
+    Look(String),
+    Ticket(String),
+    Deliver(String),
+}
+
+impl Actor {
+    /// True if something is to be written.
+    pub(super) fn has_more(&self, now: Micros) -> bool {
+        let has_told = self.notices.as_ref().is_some_and(|notices| notices.is_changed() || notices.is_due(now));
+        self.book.has_outputs() || has_told || self.checkpoint(now).is_some()
+    }
+
+    /// Tells tickets and notices what changed; what follows is done after the commit.
+    pub(super) fn tell(&mut self, outputs: &Outputs, now: Micros) {
+        if let Some(tickets) = &mut self.tickets {
+            outputs.changed.iter().for_each(|id| tickets.changed(id));
+        }
+        if let Some(notices) = &mut self.notices {
+            notices.hear(&outputs.news, &self.book, now);
+        }
+    }
+
+    /// What signs the chain up to its end, if that is due.
+    pub(super) fn checkpoint(&self, now: Micros) -> Option<Checkpoint> {
+        self.notary.as_ref()?.due(self.chain.head(), now)
+    }
+
+    /// What was sent is written.
+    pub(super) fn committed(&mut self, now: Micros) {
+        let is_signed = self.checkpoint(now).is_some();
+        if let Some(notary) = self.notary.as_mut().filter(|_| is_signed) {
+            notary.committed(self.chain.head(), now);
+        }
+    }
+
+    pub(super) fn read(&mut self, inbox: &[(Vec<u8>, String, Vec<u8>)], now: Micros) {
+        for (kind, event_type, value) in inbox {
+            if kind == DETECTION {
+                // What is refused is in the audit.
+                if let Err(error) = self.book.hear(event_type, value, now) {
+                    events::claim_refused(error.word());
+                }
+            } else if kind == COMMAND {
+                let command = serde_json::from_slice::<Command>(value).ok();
+                if command.is_none_or(|command| self.book.command(command, now).is_err()) {
+                    events::claim_refused("unusable command");
+                }
+            } else {
+                events::claim_refused("unknown kind");
+            }
+        }
+    }
+
+    pub(super) fn hear_answers(&mut self, hands: &mut impl Hands, at: Moment) {
+        let now = at.wall;
+        for finished in hands.finished() {
+            match finished {
+                Finished::Call { incident_id, action_id, call, answer } => {
+                    self.in_flight.remove(&Key::Call(action_id.clone(), call));
+                    self.unsent.remove(&action_id);
+                    if call == Call::Snapshot && matches!(answer, Answer::Done(_)) {
+                        self.unsent.insert(action_id.clone());
+                    }
+                    self.book.answer(&incident_id, &action_id, call, answer, now);
+                }
+                Finished::Look { incident_id, state } => {
+                    self.in_flight.remove(&Key::Look(incident_id.clone()));
+                    match state {
+                        Ok(state) => self.book.reading(&incident_id, &state, now),
+                        Err(reason) => events::reading_failed(&incident_id, &reason),
+                    }
+                }
+                Finished::Ticket { incident_id, written, outcome } => {
+                    self.in_flight.remove(&Key::Ticket(incident_id.clone()));
+                    self.ticket_written(&incident_id, written, outcome, at);
+                }
+                Finished::Deliver { delivery_id, sent } => {
+                    self.in_flight.remove(&Key::Deliver(delivery_id.clone()));
+                    if let Some(notices) = &mut self.notices {
+                        notices.answered(&delivery_id, &sent, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ticket_written(&mut self, id: &str, written: String, outcome: Result<Outcome, TicketError>, at: Moment) {
+        let Some(tickets) = &mut self.tickets else { return };
+        let later = |wait| at.elapsed.saturating_add(micros(wait));
+        match outcome {
+            Ok(Outcome { done: Done::Digested { again }, .. }) => tickets.again(id, later(again)),
+            Ok(Outcome { number, .. }) => {
+                let issue = number.map(|number| tickets.name(number)).unwrap_or_default();
+                tickets.written(id, at.elapsed);
+                self.book.ticket(id, TicketNote { number, issue, written });
+            }
+            Err(error) => {
+                events::ticket_failed(id, &error.to_string());
+                if let Some(wait) = error.wait() {
+                    tickets.again(id, later(wait));
+                }
+            }
+        }
+    }
+
+    /// What is to be told now.
+    pub(super) fn messages(&mut self, at: Moment) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        if let Some(tickets) = &mut self.tickets {
+            let in_flight = &self.in_flight;
+            tasks = tickets.tasks(&self.book, |id| in_flight.contains(&Key::Ticket(id.to_owned())), at);
+        }
+        let deliveries = self.notices.iter().flat_map(|notices| notices.due(at.wall));
+        tasks.extend(deliveries.map(|delivery| Task::Deliver { delivery: delivery.clone() }));
+        tasks.retain(|task| match task {
+            Task::Ticket { incident_id, .. } => self.in_flight.insert(Key::Ticket(incident_id.clone())),
+            Task::Deliver { delivery } => self.in_flight.insert(Key::Deliver(delivery.id.clone())),
+            Task::Call { .. } | Task::Look { .. } => true,
+        });
+        tasks
+    }
+
+    /// What is to be done now. A call that may have been made, of an action that must not be done twice, counts as made.
+    pub(super) fn tasks(&mut self, policy: &Policy, now: Micros) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let mut made = Vec::new();
+        for (incident, job) in self.book.jobs(now) {
+            let Some(action) = policy.action(&job.intent.action) else { continue };
+            let action_id = job.intent.key();
+            let key = Key::Call(action_id.clone(), job.call);
+            if self.in_flight.contains(&key) {
+                continue;
+            }
+            let incident_id = incident.incident_id.clone();
+            if job.call == Call::Apply && !action.idempotent && !self.unsent.contains(&action_id) {
+                made.push((incident_id, action_id));
+                continue;
+            }
+            self.in_flight.insert(key);
+            tasks.push(Task::Call { incident_id, action_id, action: action.clone(), job });
+        }
+        for (incident_id, action_id) in made {
+            let answer = Answer::Unknown("the process ended while it was being done".to_owned());
+            self.book.answer(&incident_id, &action_id, Call::Apply, answer, now);
+        }
+        for (incident_id, intent) in self.book.take_wanted() {
+            let Some(action) = policy.action(&intent.action) else { continue };
+            if self.in_flight.insert(Key::Look(incident_id.clone())) {
+                tasks.push(Task::Look { incident_id, action: action.clone(), intent });
+            }
+        }
+        tasks
+    }
+}
