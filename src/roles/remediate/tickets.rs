@@ -29,22 +29,25 @@ pub(super) struct Tickets {
     /// Incidents whose ticket is to be looked at, and from when on, by a clock that never goes back: GitHub's patience is not
     /// counted in the time of a story or of a replay.
     due: BTreeMap<String, Micros>,
+    /// Incidents whose ticket is left alone until then, whatever changes: it was just edited, or GitHub asked to wait.
+    resting: BTreeMap<String, Micros>,
 }
 
 impl Tickets {
     /// Looks at every incident once.
     pub(super) fn new(style: Style, repository: String, book: &Book) -> Tickets {
         let due = book.incidents().map(|incident| (incident.incident_id.clone(), Micros::MIN)).collect();
-        Tickets { style, repository, due }
+        Tickets { style, repository, due, resting: BTreeMap::new() }
     }
 
     /// An incident changed.
     pub(super) fn changed(&mut self, id: &str) {
-        self.due.entry(id.to_owned()).or_insert(Micros::MIN);
+        self.due.insert(id.to_owned(), Micros::MIN);
     }
 
-    /// It is looked at again then.
+    /// It is looked at again then, and not before.
     pub(super) fn again(&mut self, id: &str, at: Micros) {
+        self.resting.insert(id.to_owned(), at);
         self.due.insert(id.to_owned(), at);
     }
 
@@ -56,13 +59,17 @@ impl Tickets {
     /// What is to be written now; `is_busy` for those that are being written.
     pub(super) fn tasks(&mut self, book: &Book, is_busy: impl Fn(&str) -> bool, at: Moment) -> Vec<Task> {
         let mut tasks = Vec::new();
-        let due = self.due.iter().filter(|(id, due)| **due <= at.elapsed && !is_busy(id)).map(|(id, _)| id.clone());
+        self.resting.retain(|_, until| *until > at.elapsed);
+        let is_due = |(id, due): &(&String, &Micros)| {
+            **due <= at.elapsed && !self.resting.contains_key(id.as_str()) && !is_busy(id)
+        };
+        let due = self.due.iter().filter(is_due).map(|(id, _)| id.clone());
         for id in due.collect::<Vec<_>>() {
             self.due.remove(&id);
             let Some(incident) = book.incident(&id) else { continue };
             match wanted(incident, at.wall) {
                 Wanted::No => {}
-                Wanted::Later(wait) => self.again(&id, at.elapsed.saturating_add(wait)),
+                Wanted::Later(wait) => drop(self.due.insert(id, at.elapsed.saturating_add(wait))),
                 Wanted::Yes => tasks.extend(self.task(incident, book)),
             }
         }

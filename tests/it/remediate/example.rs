@@ -80,7 +80,6 @@ struct Example {
 
 impl Example {
     fn start(kafka: &Kafka, is_hopeless: bool) -> Example {
-        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
         let log: Arc<dyn Log> = Arc::new(connect(&kafka.brokers, &[]).unwrap());
         let logs_only = shipped().into_iter().filter(|one| one.name == "module_api_errors");
         let mut flow = Flow::new(log, &unique_prefix(), PARTITIONS, logs_only.collect());
