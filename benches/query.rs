@@ -4,7 +4,7 @@
 //! full run is 50 million and takes some gigabytes of disk), and the windows of two pipelines over them, through the
 //! store's own writer and maintenance. Then each statement is asked warm, of Maturion as a client would ask it, and of DuckDB over
 //! the live files. DuckDB comes from PyPI into a virtual environment of its own (`MATURION_BENCH_PYTHON` names a Python
-//! that has it already).
+//! that has it already). `MATURION_BENCH_FOLDER` names a folder whose store is kept and asked again.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,9 +18,9 @@
 mod python;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,17 +79,9 @@ fn questions() -> Vec<Question> {
             rounds: ROUNDS,
             bar: Some(Duration::from_millis(200)),
         },
-        Question {
-            name: "error rate per module and hour of 30 days, from windows",
-            ours: "SELECT module, date_trunc('hour', window_start) AS hour, sum(errors) AS errors, sum(requests) AS requests
-                   FROM windows WHERE pipeline = 'api_errors' GROUP BY 1, 2 ORDER BY 1, 2"
-                .to_owned(),
-            theirs: "SELECT module, epoch_us(date_trunc('hour', window_start)) AS hour, sum(errors) AS errors, sum(requests) AS requests
-                   FROM windows WHERE pipeline = 'api_errors' GROUP BY 1, 2 ORDER BY 1, 2"
-                .to_owned(),
-            rounds: WIDE_ROUNDS,
-            bar: Some(Duration::from_secs(1)),
-        },
+        by_hour("error rate per module and hour of 30 days, from windows", "tumble(window_start, INTERVAL '1 hour')"),
+        // DataFusion's own function looks every time up in a calendar.
+        by_hour("the same, with date_trunc", "date_trunc('hour', window_start)"),
         Question {
             name: "errors per module of 30 days, from logs",
             ours: "SELECT module, count(*) AS requests, count(*) FILTER (WHERE status_code >= 500) AS errors
@@ -104,35 +96,46 @@ fn questions() -> Vec<Question> {
     ]
 }
 
-/// DuckDB over the live files: how long each round took, in milliseconds, then the rows of the last one.
+/// The error rate per module and hour, where `hour` says how Maturion is told of an hour.
+fn by_hour(name: &'static str, hour: &str) -> Question {
+    let statement = |hour: &str| {
+        format!(
+            "SELECT module, {hour} AS hour, sum(errors) AS errors, sum(requests) AS requests
+             FROM windows WHERE pipeline = 'api_errors' GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+    };
+    let (ours, theirs) = (statement(hour), statement("epoch_us(date_trunc('hour', window_start))"));
+    Question { name, ours, theirs, rounds: WIDE_ROUNDS, bar: Some(Duration::from_secs(1)) }
+}
+
+/// DuckDB over the live files: for each line with a statement a line with the milliseconds that it took, and its rows.
 const SCRIPT: &str = r#"
 import duckdb, json, sys, time
-asked = json.load(sys.stdin)
 db = duckdb.connect()
 db.execute("SET TimeZone = 'UTC'")
 db.execute("SET enable_progress_bar = false")
 db.execute("SET parquet_metadata_cache = true")
-for table, files in asked["files"].items():
-    db.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet({json.dumps(files).replace(chr(34), chr(39))}, hive_partitioning = false)")
+for table, files in json.loads(sys.stdin.readline()).items():
+    names = ", ".join(f"'{file}'" for file in files)
+    db.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{names}], hive_partitioning = false)")
 def text(value):
     if value is None:
         return ""
     return repr(float(value)) if isinstance(value, float) else str(value)
-for question in asked["questions"]:
-    times = []
-    for nth in range(question["rounds"] + 1):
-        sql = question["sql"].replace("{n}", str(nth % question["modules"]))
-        began = time.perf_counter()
-        rows = db.sql(sql).fetchall()
-        times.append((time.perf_counter() - began) * 1e3)
-    print(json.dumps({"times": times[1:], "rows": ["\t".join(text(value) for value in row) for row in rows]}))
+for line in sys.stdin:
+    began = time.perf_counter()
+    rows = db.sql(json.loads(line)).fetchall()
+    took = (time.perf_counter() - began) * 1e3
+    print(json.dumps([took, ["\t".join(text(value) for value in row) for row in rows]]), flush = True)
 "#;
 
 fn main() {
     let rows = std::env::var("MATURION_BENCH_ROWS").map_or(2_000_000, |text| text.parse().expect("a number"));
-    let folder = tempfile::tempdir().expect("a folder");
+    let fresh = tempfile::tempdir().expect("a folder");
+    let kept = std::env::var("MATURION_BENCH_FOLDER").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(fresh.path());
     let began = Instant::now();
-    let store = write(folder.path(), rows);
+    let store = if folder.join("store").exists() { open(folder) } else { write(folder, rows) };
     for table in [StoreTable::Logs, StoreTable::Windows] {
         let files = store.view().table(table).committed.files.clone();
         let (rows, bytes) =
@@ -140,23 +143,33 @@ fn main() {
         println!("{}: {rows} rows in {} files, {:.0} MB", table.name(), files.len(), bytes as f64 / 1e6);
     }
     println!("written in {:.0} s", began.elapsed().as_secs_f64());
-    let theirs = ask_duckdb(&python(folder.path()), folder.path(), &store);
+    let mut duck = Duck::start(&python(folder), folder, &store);
     let engine = Engine::start(table_source(Arc::clone(&store), || NOW), Limits::default()).expect("an engine");
     println!("{:56} {:>21} {:>21} {:>7}", "", "Maturion p50    p95", "DuckDB p50    p95", "ratio");
-    for (question, (their_times, their_rows)) in questions().into_iter().zip(theirs) {
-        let (times, rows) = ask(&engine, &question);
-        assert_eq!(rows, their_rows, "{}", question.name);
-        let (ours, theirs) = ((at(&times, 0.5), at(&times, 0.95)), (at(&their_times, 0.5), at(&their_times, 0.95)));
+    for question in questions() {
+        let (mut ours, mut theirs, mut rows) = (Vec::new(), Vec::new(), 0);
+        // In turn, so that whatever else the machine does falls on both. The first round fills the caches.
+        for nth in 0..=question.rounds {
+            let named = |sql: &str| sql.replace("{n}", &(nth as i64 % MODULES).to_string());
+            let (time, found) = ask(&engine, &named(&question.ours));
+            let (their_time, expected) = duck.ask(&named(&question.theirs));
+            assert_eq!(found, expected, "{}", question.name);
+            rows = found.len();
+            if nth > 0 {
+                ours.push(time);
+                theirs.push(their_time);
+            }
+        }
+        let (ours, theirs) = ((at(&ours, 0.5), at(&ours, 0.95)), (at(&theirs, 0.5), at(&theirs, 0.95)));
         let bar = question.bar.map_or(String::new(), |bar| format!(", bar {bar:?}"));
         println!(
-            "{:56} {:8.1} ms {:7.1} ms {:7.1} ms {:7.1} ms {:7.2}  {} rows, the same{bar}",
+            "{:56} {:8.1} ms {:7.1} ms {:7.1} ms {:7.1} ms {:7.2}  {rows} rows, the same{bar}",
             question.name,
             ours.0,
             ours.1,
             theirs.0,
             theirs.1,
             ours.0 / theirs.0,
-            rows.len(),
         );
     }
 }
@@ -167,20 +180,12 @@ fn at(times: &[f64], share: f64) -> f64 {
     times[((times.len() as f64 * share) as usize).min(times.len() - 1)]
 }
 
-/// Milliseconds of each round, and the rows of the last one.
-fn ask(engine: &Arc<Engine>, question: &Question) -> (Vec<f64>, Vec<String>) {
-    let (mut times, mut rows) = (Vec::new(), Vec::new());
-    for nth in 0..=question.rounds {
-        let sql = question.ours.replace("{n}", &(nth as i64 % MODULES).to_string());
-        let began = Instant::now();
-        let mut found = engine.run_waiting(&Principal::Operator, &sql).expect("planned");
-        let batches = std::iter::from_fn(|| found.wait()).collect::<Result<Vec<_>, _>>().expect("rows");
-        times.push(began.elapsed().as_secs_f64() * 1e3);
-        rows = batches.iter().flat_map(texts).collect();
-    }
-    // The first round fills the caches.
-    times.remove(0);
-    (times, rows)
+/// Milliseconds, and the rows.
+fn ask(engine: &Arc<Engine>, sql: &str) -> (f64, Vec<String>) {
+    let began = Instant::now();
+    let mut found = engine.run_waiting(&Principal::Operator, sql).expect("planned");
+    let batches = std::iter::from_fn(|| found.wait()).collect::<Result<Vec<_>, _>>().expect("rows");
+    (began.elapsed().as_secs_f64() * 1e3, batches.iter().flat_map(texts).collect())
 }
 
 /// Rows as lines of texts; times as microseconds.
@@ -201,43 +206,59 @@ fn texts(batch: &RecordBatch) -> Vec<String> {
     (0..batch.num_rows()).map(line).collect()
 }
 
-/// For each question the milliseconds of each round, and the rows of the last one.
-fn ask_duckdb(python: &Path, folder: &Path, store: &Store) -> Vec<(Vec<f64>, Vec<String>)> {
-    let files = |table: StoreTable| {
-        let files = store.view().table(table).committed.files.clone();
-        let path = |file: &Arc<maturion::store::files::FileEntry>| {
-            folder.join("store").join(table.name()).join(file.path.to_string()).to_string_lossy().into_owned()
+/// DuckDB in a process of its own.
+struct Duck {
+    process: Child,
+    statements: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Duck {
+    fn start(python: &Path, folder: &Path, store: &Store) -> Duck {
+        let files = |table: StoreTable| {
+            let files = store.view().table(table).committed.files.clone();
+            let path = |file: &Arc<maturion::store::files::FileEntry>| {
+                let below = folder.join("store").join(table.name()).join(file.path.to_string());
+                below.to_string_lossy().into_owned()
+            };
+            (table.name(), files.iter().map(path).collect::<Vec<_>>())
         };
-        (table.name(), files.iter().map(path).collect::<Vec<_>>())
-    };
-    let questions = questions();
-    let questions = questions
-        .iter()
-        .map(|question| serde_json::json!({ "sql": question.theirs, "rounds": question.rounds, "modules": MODULES }));
-    let files = [StoreTable::Logs, StoreTable::Windows].map(files).into_iter().collect::<BTreeMap<_, _>>();
-    let asked = serde_json::json!({ "files": files, "questions": questions.collect::<Vec<_>>() });
-    let mut process = Command::new(python)
-        .args(["-c", SCRIPT])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("Python runs");
-    process.stdin.take().expect("a pipe").write_all(asked.to_string().as_bytes()).expect("asked");
-    let output = process.wait_with_output().expect("answered");
-    assert!(output.status.success(), "DuckDB failed");
-    let answer = |line: &str| {
-        let answer: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let list = |name: &str| answer[name].as_array().expect("a list").clone();
-        let times = list("times").iter().map(|time| time.as_f64().expect("a number")).collect();
-        (times, list("rows").iter().map(|row| row.as_str().expect("text").to_owned()).collect())
-    };
-    String::from_utf8(output.stdout).expect("text").lines().map(answer).collect()
+        let files = [StoreTable::Logs, StoreTable::Windows].map(files).into_iter().collect::<BTreeMap<_, _>>();
+        let mut process = Command::new(python)
+            .args(["-c", SCRIPT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python runs");
+        let mut statements = process.stdin.take().expect("a pipe");
+        writeln!(statements, "{}", serde_json::json!(files)).expect("told");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        Duck { process, statements, answers }
+    }
+
+    /// Milliseconds, and the rows.
+    fn ask(&mut self, sql: &str) -> (f64, Vec<String>) {
+        writeln!(self.statements, "{}", serde_json::json!(sql)).expect("asked");
+        let answer = self.answers.next().expect("DuckDB is there").expect("an answer");
+        serde_json::from_str(&answer).expect("an answer")
+    }
+}
+
+impl Drop for Duck {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn open(folder: &Path) -> Arc<Store> {
+    let location = Location::parse("file:store", folder).expect("a folder");
+    Store::open(&location, &MEASURES.map(str::to_owned)).expect("a store")
 }
 
 /// A store with so many logs, and windows of two pipelines over as many series as would have rows in each minute.
 fn write(folder: &Path, rows: i64) -> Arc<Store> {
-    let location = Location::parse("file:store", folder).expect("a folder");
-    let store = Store::open(&location, &MEASURES.map(str::to_owned)).expect("a store");
+    let store = open(folder);
     fill(&store, StoreTable::Logs, rows, COMMIT_ROWS, &|range| logs(range, rows));
     let organisations = (rows / 5_000_000).clamp(1, 10);
     let windows = SPAN / MINUTE * MODULES * organisations * 2;

@@ -119,31 +119,30 @@ fn name_in_ascii(name: &str) -> Result<(), &'static str> {
 
 /// The first word of the name that is protected is the error.
 fn unprotected(name: &str) -> Result<(), String> {
-    let is_protected = |word: &String| {
-        PROTECTED_WORDS.contains(&word.as_str())
-            || PROTECTED_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning))
+    let is_protected = |word: &&str| {
+        PROTECTED_WORDS.contains(word) || PROTECTED_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning))
     };
-    words(name).map(|word| word.to_ascii_lowercase()).find(is_protected).map_or(Ok(()), Err)
+    let small = name.to_ascii_lowercase();
+    let squeezed: String = small.chars().filter(char::is_ascii_alphanumeric).collect();
+    let found = std::iter::once(squeezed.as_str()).chain(words(name, &small)).find(is_protected);
+    found.map_or(Ok(()), |word| Err(word.to_owned()))
 }
 
-/// `risk-matrix`, `riskMatrix` and `risk.matrix` are all two words; the whole name without its marks is one more, so that
-/// `a-u-t-h` and `au_th` do not slip through.
-fn words(name: &str) -> impl Iterator<Item = String> {
-    let mut words = vec![name.chars().filter(char::is_ascii_alphanumeric).collect::<String>()];
-    for part in name.split(|character: char| !character.is_ascii_alphanumeric()) {
-        words.push(part.to_owned());
-        let mut word = String::new();
-        let mut after_small = false;
-        for character in part.chars() {
-            if character.is_ascii_uppercase() && after_small {
-                words.push(std::mem::take(&mut word));
-            }
-            after_small = !character.is_ascii_uppercase();
-            word.push(character);
-        }
-        words.push(word);
-    }
-    words.into_iter()
+/// The words of a name, out of the same name in small letters: `risk-matrix`, `risk.matrix` and `riskMatrix` are two, and the
+/// parts between marks are words too, in which letters change their size.
+fn words<'a>(name: &str, small: &'a str) -> impl Iterator<Item = &'a str> {
+    let bytes = name.as_bytes().iter();
+    let changes: Vec<usize> = bytes
+        .clone()
+        .zip(bytes.skip(1))
+        .enumerate()
+        .filter(|(_, (before, after))| !before.is_ascii_uppercase() && after.is_ascii_uppercase())
+        .map(|(at, _)| at + 1)
+        .collect();
+    let begins = std::iter::once(0).chain(changes.clone());
+    let ends = changes.into_iter().chain(std::iter::once(small.len()));
+    let pieces = begins.zip(ends).filter_map(|(begin, end)| small.get(begin..end));
+    std::iter::once(small).chain(pieces).flat_map(|piece| piece.split(|each: char| !each.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]

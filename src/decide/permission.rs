@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{
-    Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
-    RestrictedExpression, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicyId,
+    PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 
 use super::{Circumstances, PolicyError};
@@ -18,7 +18,7 @@ use crate::config::NamedText;
 use crate::model::action::{ActionKind, Intent};
 use crate::model::pipeline::Scope;
 
-/// The name that each policy is called by in reasons, `@id("…")` before it.
+/// The annotation that names a policy in reasons: `@id("…")`.
 const NAME: &str = "id";
 
 /// The policies of one file, ready to be asked.
@@ -28,7 +28,14 @@ pub(super) struct Permissions {
     entities: Entities,
     principal: EntityUid,
     module: EntityTypeName,
-    actions: BTreeMap<ActionKind, EntityUid>,
+    actions: BTreeMap<ActionKind, Asked>,
+}
+
+/// What is asked about one kind of action.
+struct Asked {
+    action: EntityUid,
+    /// The policies whose scope has this action in it. The others say nothing about it, and take their time.
+    policies: PolicySet,
 }
 
 impl fmt::Debug for Permissions {
@@ -45,6 +52,8 @@ impl Permissions {
             .map_err(|error| PolicyError::cedar(schema, &DetailedError::from(&error)))?;
         let policies = PolicySet::from_str(&policy.text)
             .map_err(|error| PolicyError::cedar(policy, &DetailedError::from(&error)))?;
+        let policies =
+            named(policies).map_err(|reason| PolicyError::Rules { position: policy.name.clone(), reason })?;
         if policies.num_of_templates() > 0 {
             let reason = "has a template, which nothing fills in; write a policy without ?principal and ?resource";
             return Err(PolicyError::Rules { position: policy.name.clone(), reason: reason.to_owned() });
@@ -56,15 +65,21 @@ impl Permissions {
         let unusable = |reason: String| PolicyError::Rules { position: schema.name.clone(), reason };
         let names = |text: &str| EntityTypeName::from_str(text).map_err(|error| unusable(error.to_string()));
         let (agent, action) = (names("Agent")?, names("Action")?);
-        let actions = ActionKind::ALL
-            .map(|kind| (kind, EntityUid::from_type_name_and_id(action.clone(), EntityId::new(kind.name()))));
+        let entities = rules.action_entities().map_err(|error| unusable(error.to_string()))?;
+        let asked = |kind: ActionKind| {
+            let action = EntityUid::from_type_name_and_id(action.clone(), EntityId::new(kind.name()));
+            let about = policies.policies().filter(|policy| speaks_of(policy, &action, &entities)).cloned();
+            let policies = PolicySet::from_policies(about).map_err(|error| unusable(error.to_string()))?;
+            Ok((kind, Asked { action, policies }))
+        };
+        let actions = ActionKind::ALL.into_iter().map(asked).collect::<Result<_, PolicyError>>()?;
         let permissions = Permissions {
             authorizer: Authorizer::new(),
             policies,
-            entities: rules.action_entities().map_err(|error| unusable(error.to_string()))?,
+            entities,
             principal: EntityUid::from_type_name_and_id(agent, EntityId::new("maturion")),
             module: names("Module")?,
-            actions: actions.into_iter().collect(),
+            actions,
         };
         permissions.check_questions(&rules).map_err(unusable)?;
         Ok(permissions)
@@ -83,14 +98,15 @@ impl Permissions {
         intent: &Intent,
         case: &Circumstances,
     ) -> Result<String, String> {
-        let request = self.question(kind, scope, intent, case, None)?;
-        let response = self.authorizer.is_authorized(&request, &self.policies, &self.entities);
+        let asked = self.asked(kind)?;
+        let request = self.question(asked, scope, intent, case, None)?;
+        let response = self.authorizer.is_authorized(&request, &asked.policies, &self.entities);
         let answer = response.diagnostics();
         // Cedar skips a policy that it cannot evaluate. It might have been the one that forbids.
         if let Some(error) = answer.errors().next() {
             return Err(format!("a policy cannot be evaluated: {error}"));
         }
-        let named: Vec<&str> = answer.reason().map(|policy| self.name(policy)).collect();
+        let named: Vec<&str> = answer.reason().map(|policy| policy.as_ref()).collect();
         match (response.decision(), named.as_slice()) {
             (Decision::Allow, named) => Ok(format!("permitted by {}", named.join(", "))),
             (Decision::Deny, []) => Err(format!("no policy permits {} in this case", kind.name())),
@@ -98,22 +114,22 @@ impl Permissions {
         }
     }
 
-    fn name<'a>(&'a self, policy: &'a PolicyId) -> &'a str {
-        self.policies.annotation(policy, NAME).unwrap_or_else(|| policy.as_ref())
+    fn asked(&self, kind: ActionKind) -> Result<&Asked, String> {
+        self.actions.get(&kind).ok_or_else(|| format!("no policy was read for {}", kind.name()))
     }
 
     fn question(
         &self,
-        kind: ActionKind,
+        asked: &Asked,
         scope: Scope,
         intent: &Intent,
         case: &Circumstances,
         schema: Option<&Schema>,
     ) -> Result<Request, String> {
-        let action = self.actions.get(&kind).ok_or_else(|| format!("{} is not in the schema", kind.name()))?;
         let module = EntityUid::from_type_name_and_id(self.module.clone(), EntityId::new(&intent.target));
         let context = Context::from_pairs(context(scope, intent, case)).map_err(|error| error.to_string())?;
-        Request::new(self.principal.clone(), action.clone(), module, context, schema).map_err(|error| error.to_string())
+        let (principal, action) = (self.principal.clone(), asked.action.clone());
+        Request::new(principal, action, module, context, schema).map_err(|error| error.to_string())
     }
 
     /// Asks about every kind once, with the schema looking: later questions differ in their values only.
@@ -129,11 +145,35 @@ impl Permissions {
         for kind in ActionKind::ALL {
             for organisation_id in [None, Some("org".to_owned())] {
                 let intent = Intent { organisation_id, ..intent.clone() };
-                self.question(kind, Scope::Trivial, &intent, &Circumstances::default(), Some(schema))
+                self.question(self.asked(kind)?, Scope::Trivial, &intent, &Circumstances::default(), Some(schema))
                     .map_err(|reason| format!("does not fit what is asked about {}: {reason}", kind.name()))?;
             }
         }
         Ok(())
+    }
+}
+
+/// The policies, each called by its name if it has one.
+fn named(policies: PolicySet) -> Result<PolicySet, String> {
+    let renamed = policies.policies().map(|policy| match policy.annotation(NAME) {
+        Some(name) => policy.new_id(PolicyId::new(name)),
+        None => policy.clone(),
+    });
+    let mut named =
+        PolicySet::from_policies(renamed).map_err(|error| format!("two policies have one name: {error}"))?;
+    for template in policies.templates() {
+        named.add_template(template.clone()).map_err(|error| error.to_string())?;
+    }
+    Ok(named)
+}
+
+/// True unless the scope of the policy leaves this action out.
+fn speaks_of(policy: &Policy, action: &EntityUid, entities: &Entities) -> bool {
+    let is_in = |group: &EntityUid| group == action || entities.is_ancestor_of(group, action);
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(one) => one == *action,
+        ActionConstraint::In(groups) => groups.iter().any(is_in),
     }
 }
 

@@ -259,6 +259,20 @@ fn a_policy_knows_the_counters() {
 }
 
 #[test]
+fn a_policy_about_a_group_of_actions_is_asked() {
+    let policy = with(|texts| {
+        let applies = "appliesTo { principal: Agent, resource: Module, context: Case };";
+        let group = format!("action \"anything\";\naction \"function_recycle\" in [\"anything\"] {applies}\naction ");
+        texts.schema.text = texts.schema.text.replace("action \"function_recycle\", ", &group);
+        texts.policy.text.push_str("\n@id(\"none\") forbid (principal, action in Action::\"anything\", resource);");
+    });
+    let (intent, case) = raise(100.0, 150.0);
+    let policy = policy.expect("usable");
+    assert_eq!(refused(&policy, &restart(), &calm()), Some((Step::Permit, "forbidden by none".to_owned())));
+    assert_eq!(refused(&policy, &intent, &case), None, "it is not in the group");
+}
+
+#[test]
 fn a_policy_that_fails_is_a_refusal() {
     // It would forbid, if it did not overflow: Cedar alone would skip it.
     let forbid = "\nforbid (principal, action, resource) when { context.modules * 9223372036854775807 > 0 };";

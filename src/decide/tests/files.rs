@@ -14,6 +14,9 @@ fn what_is_wrong_with_a_policy_is_told_with_its_line() {
     assert!(error.starts_with("pipelines/policy/policy.cedar:1: ") && error.contains("drop_tables"), "{error}");
     let error = policy("permit (principal == ?principal, action, resource);");
     assert!(error.contains("has a template, which nothing fills in"), "{error}");
+    let twice = "@id(\"one\") permit (principal, action, resource);";
+    let error = policy(&format!("{twice}\n{twice}"));
+    assert!(error.starts_with("pipelines/policy/policy.cedar: two policies have one name: "), "{error}");
 }
 
 #[test]
