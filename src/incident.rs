@@ -277,7 +277,7 @@ mod series_as_object {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use serde_json::{Map, Value};
 
-    use super::Series;
+    use crate::model::series::Series;
 
     pub(super) fn serialize<S: Serializer>(series: &Series, serializer: S) -> Result<S::Ok, S::Error> {
         series.to_json().serialize(serializer)
