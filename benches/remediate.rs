@@ -25,7 +25,7 @@ use maturion::config::PolicyTexts;
 use maturion::decide::Policy;
 use maturion::incident::book::{Book, Settings};
 use maturion::incident::claim::Rules;
-use maturion::log::{Log, Outgoing, Partition, Position};
+use maturion::log::{Outgoing, Partition, Position};
 use maturion::model::action::Mode;
 use maturion::model::detection::{detection_id, format_time, incident_id};
 use maturion::model::series::{Label, Series};

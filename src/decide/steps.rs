@@ -122,7 +122,7 @@ pub(super) fn range(parameter: Option<&Parameter>, change: Option<&ValueChange>,
     }
     let (step, ratio) = ((to - from).abs(), (to / from).max(from / to));
     let Parameter { min, max, step_max, ratio_max, unit, .. } = parameter;
-    if !(*min..=*max).contains(&to) {
+    if !(*min..=*max).contains(to) {
         return Err(format!("{to}{unit} is not within {min} to {max}"));
     }
     if step == 0.0 {

@@ -313,7 +313,8 @@ fn a_forged_message_gains_nothing() {
         rules.hear(OPENED, body.to_string().as_bytes(), story.now).map(|claim| claim.name.rule)
     };
     assert_eq!(with("value", json!(0.1)).unwrap(), "error_rate");
-    let refused: [(&str, serde_json::Value, fn(&ClaimError) -> bool); 10] = [
+    type Expected = fn(&ClaimError) -> bool;
+    let refused: [(&str, serde_json::Value, Expected); 10] = [
         ("rule", json!("anything"), |error| matches!(error, ClaimError::UnknownRule { .. })),
         ("pipeline", json!("other"), |error| matches!(error, ClaimError::UnknownRule { .. })),
         ("module", json!("auth"), |error| matches!(error, ClaimError::OtherSeries(_))),

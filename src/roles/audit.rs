@@ -50,7 +50,10 @@ pub fn head(log: &dyn Log, topics: &Topics) -> Result<Head, AuditTopicError> {
     Ok(head)
 }
 
-fn partitions(log: &dyn Log, topics: &Topics) -> Result<Vec<(Partition, (i64, i64))>, LogError> {
+/// A partition, with its earliest kept and its next offset.
+type Kept = (Partition, (i64, i64));
+
+fn partitions(log: &dyn Log, topics: &Topics) -> Result<Vec<Kept>, LogError> {
     let topic = topics.audit();
     let found = log.describe(std::slice::from_ref(&topic))?;
     let Some(found) = found.first() else { return Err(LogError::UnknownTopic { topic }) };

@@ -129,7 +129,7 @@ impl GitHub {
                 if !desired.open {
                     Outcome { number: None, done: Done::Nothing }
                 } else if let Some(again) = self.exhausted(now).await? {
-                    return self.to_digest(identity, desired, again, now).await;
+                    return self.digest_line(identity, desired, again, now).await;
                 } else {
                     self.create(identity, desired, now).await?
                 }

@@ -283,9 +283,9 @@ impl<'a> Page<'a> {
             self.numbers(),
         );
         if let Some(resolved) = report.resolved_at {
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "- Resolved: {}, after {}\n",
+                "- Resolved: {}, after {}",
                 format_time(resolved),
                 length(resolved - report.detected_at)
             );

@@ -13,7 +13,7 @@ fn signer() -> Signer {
 fn draft(number: u64) -> Draft {
     Draft {
         incident_id: Some(format!("incident-{}", number / 3)),
-        organisation_id: (number % 2 == 0).then(|| "org_1".to_owned()),
+        organisation_id: number.is_multiple_of(2).then(|| "org_1".to_owned()),
         reasons: vec!["the error rate is high".to_owned()],
         before: Some(serde_json::json!({ "instances": number })),
         ..Draft::new(

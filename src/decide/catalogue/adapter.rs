@@ -27,11 +27,11 @@ impl Allowed {
             Place::Before if self.before => Ok(()),
             Place::Before => Err("`{before}` stands only in `revert`, and needs a `snapshot`"),
         };
-        let places = pieces(template)?.into_iter().filter_map(|piece| match piece {
+        let mut places = pieces(template)?.into_iter().filter_map(|piece| match piece {
             Piece::Place(place) => Some(place),
             Piece::Text(_) => None,
         });
-        places.map(allowed).collect::<Result<(), _>>().map_err(str::to_owned)
+        places.try_for_each(allowed).map_err(str::to_owned)
     }
 }
 

@@ -261,7 +261,7 @@ proptest! {
             let alert = (delivery.contact.clone(), delivery.alert.clone());
             match delivery.kind {
                 Kind::Trigger => drop(open.insert(alert)),
-                Kind::Resolve => prop_assert!(open.remove(&alert), "{:?} began before", told(&[delivery.clone()])),
+                Kind::Resolve => prop_assert!(open.remove(&alert), "{:?} began before", told(std::slice::from_ref(delivery))),
                 Kind::Update | Kind::Acknowledge => prop_assert!(open.contains(&alert)),
             }
         }

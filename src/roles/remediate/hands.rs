@@ -116,7 +116,9 @@ impl Hands for PlatformHands {
                 Task::Deliver { delivery } => deliver(sender, delivery).await,
             };
             // If nobody listens any more, whoever goes on does it again with the same key.
-            let _ = finished.map(|finished| tell.send(finished));
+            if let Some(finished) = finished {
+                let _ = tell.send(finished);
+            }
         });
     }
 

@@ -43,7 +43,7 @@ struct Page {
 
 impl GitHub {
     /// Puts an incident that may have no issue yet into the digest.
-    pub(super) async fn to_digest(
+    pub(super) async fn digest_line(
         &mut self,
         identity: &Identity,
         desired: &Desired,
@@ -118,7 +118,7 @@ impl GitHub {
             false => json!({ "body": body }),
         };
         self.api.expect(Method::Patch, &format!("issues/{}", page.number), &patch).await?;
-        self.digest.page = (!over).then(|| Page { number: page.number, body });
+        self.digest.page = (!over).then_some(Page { number: page.number, body });
         Ok(())
     }
 }
