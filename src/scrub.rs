@@ -15,7 +15,7 @@ mod rules;
 use rules::{ORGANISATIONS, RULES};
 
 /// The longest text that is looked at; what lies beyond is cut off before. More costs time for each text that leaves.
-pub const INPUT_BYTES_MAX: usize = 256 * 1024;
+pub const INPUT_BYTES_MAX: usize = 32 * 1024;
 
 /// What stands in place of a text that could not be looked at.
 const WITHHELD: &str = "[withheld]";
@@ -103,7 +103,7 @@ fn within_bounds(text: &str) -> &str {
     }
     let cut = text.floor_char_boundary(INPUT_BYTES_MAX);
     let kept = text.get(..cut).unwrap_or_default();
-    kept.rfind(char::is_whitespace).and_then(|end| kept.get(..end)).unwrap_or_default()
+    kept.rfind(char::is_whitespace).and_then(|end| kept.get(..end)).unwrap_or(WITHHELD)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
@@ -52,7 +53,10 @@ impl Postman {
         }
         // The same delivery is the same message; those of one alert belong together.
         let thread = format!("<{}@maturion>", delivery.alert);
-        let builder = builder.message_id(Some(format!("<{}@maturion>", delivery.id))).references(thread);
+        let builder = builder
+            .message_id(Some(format!("<{}@maturion>", delivery.id)))
+            .references(thread)
+            .header(ContentType::TEXT_PLAIN);
         let message = builder.body(text).map_err(|error| SendError::Refused { reason: error.to_string() })?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),

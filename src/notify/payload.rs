@@ -53,7 +53,7 @@ pub(super) fn slack(delivery: &Delivery) -> Value {
     let mut lines = vec![bold(&headline(delivery))];
     lines.extend(delivery.entries.iter().map(|entry| {
         let ticket = entry.ticket.as_deref().filter(|ticket| is_link(ticket));
-        let ticket = ticket.map(|ticket| format!(" <{ticket}|ticket>")).unwrap_or_default();
+        let ticket = ticket.map(|ticket| format!(" <{}|ticket>", escaped(ticket))).unwrap_or_default();
         format!("• {}{ticket}", escaped(&line(entry)))
     }));
     lines.extend(more(delivery));

@@ -112,7 +112,7 @@ fn a_cut_goes_through_no_word() {
     let text = format!("{} ann@example.org", "a ".repeat(INPUT_BYTES_MAX / 2 - 4));
     let scrubbed = scrub(&text);
     assert!(scrubbed.len() <= INPUT_BYTES_MAX && !scrubbed.contains("ann"), "{}", &scrubbed[scrubbed.len() - 20..]);
-    assert_eq!(scrub(&"x".repeat(INPUT_BYTES_MAX + 1)), "");
+    assert_eq!(scrub(&"x".repeat(INPUT_BYTES_MAX + 1)), WITHHELD);
 }
 
 /// Something personal or secret, of every shape that the rules know.
@@ -154,7 +154,7 @@ fn around() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_private_never_survives(before in around(), private in private(), after in around()) {

@@ -64,7 +64,7 @@ pub enum Done {
     KeptOpen,
     /// It should be open, but is labelled `wontfix`, or was closed more than seven days ago: a new epoch is due.
     LeftClosed,
-    /// Somebody deleted it; it is not created again.
+    /// Somebody deleted it, or moved it to another repository; it is not created again.
     Deleted,
     /// There are too many new issues this hour: the incident is a line of the digest. Call again after this time.
     Digested {
@@ -147,7 +147,8 @@ impl GitHub {
             gone = [301, 404, 410].contains(&answer.status);
             if !gone {
                 let issue: Issue = self.api.decode(answer)?;
-                if issue.is_of(identity) {
+                gone = issue.has_left(self.api.repository(), number);
+                if !gone && issue.is_of(identity) {
                     return Ok(Located::At(Box::new(issue)));
                 }
             }

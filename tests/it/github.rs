@@ -47,15 +47,15 @@ pub enum Fault {
     Primary,
 }
 
-/// How often, of a thousand requests, each fault happens.
+/// How often, of ten thousand requests, each fault happens.
 pub const USUAL: [(Fault, u32); 7] = [
-    (Fault::Before, 10),
-    (Fault::After, 20),
-    (Fault::Lost, 20),
+    (Fault::Before, 100),
+    (Fault::After, 200),
+    (Fault::Lost, 200),
     (Fault::Slow, 1),
-    (Fault::Secondary, 5),
-    (Fault::SecondaryUnsaid, 3),
-    (Fault::Primary, 2),
+    (Fault::Secondary, 50),
+    (Fault::SecondaryUnsaid, 30),
+    (Fault::Primary, 20),
 ];
 
 /// Everything that GitHub knows.
@@ -144,7 +144,7 @@ impl World {
             return planned;
         }
         let (chance, faults) = self.chance.as_mut()?;
-        let mut drawn = chance.random_range(0..1_000);
+        let mut drawn = chance.random_range(0..10_000);
         for (fault, often) in *faults {
             match drawn < *often {
                 true => return Some(*fault),
@@ -157,13 +157,16 @@ impl World {
     /// The answer of a GitHub without faults.
     fn serve(&mut self, call: &Call) -> Response {
         let parts: Vec<&str> = call.path.trim_matches('/').split('/').collect();
+        if let ["elsewhere", number] = parts.as_slice() {
+            let issue = number.parse().ok().and_then(|number: u64| self.issues.get(&number));
+            return issue.map_or_else(|| said(404, "Not Found"), |issue| reply(200, issue.to_json()));
+        }
         // Redirects and pages name a repository by its number.
         let by_number = parts.strip_prefix(&["repositories", "7"]);
         let named = parts.strip_prefix(&["repos", "acme", "platform"]);
         let Some(rest) = by_number.or(named).filter(|_| self.exists) else { return said(404, "Not Found") };
         if self.moved && by_number.is_none() {
-            let location = [("location", format!("/repositories/7/{}", rest.join("/")))];
-            return (StatusCode::TEMPORARY_REDIRECT, location, "{}").into_response();
+            return moved(&format!("/repositories/7/{}", rest.join("/")));
         }
         match rest {
             [] => reply(200, json!({ "default_branch": "main" })),
@@ -265,6 +268,11 @@ pub fn reply(status: u16, body: Value) -> Response {
 
 pub fn said(status: u16, message: &str) -> Response {
     reply(status, json!({ "message": message, "documentation_url": "https://docs.github.com/rest" }))
+}
+
+/// A redirect that keeps the method.
+pub fn moved(to: &str) -> Response {
+    (StatusCode::TEMPORARY_REDIRECT, [("location", to)], "{}").into_response()
 }
 
 fn limited(status: u16, header: &'static str, value: &'static str, message: &str) -> Response {

@@ -136,7 +136,7 @@ fn all_channels(address: SocketAddr) -> Notify {
     let text = format!(
         r#"
         [notify]
-        timeout = "200ms"
+        timeout = "5s"
         [[contact]]
         name = "hook"
         channel = "webhook"
@@ -273,7 +273,7 @@ fn encrypted_addresses_can_be_used() {
 
 fn mail_config(address: SocketAddr) -> Notify {
     let text = format!(
-        "[notify]\ntimeout = \"2s\"\n[[contact]]\nname = \"mail\"\nchannel = \"mail\"\nserver = \"{address}\"\nencryption = \"none\"\n\
+        "[notify]\ntimeout = \"20s\"\n[[contact]]\nname = \"mail\"\nchannel = \"mail\"\nserver = \"{address}\"\nencryption = \"none\"\n\
          from = \"Maturion <maturion@example.org>\"\nto = [\"ann@example.org\", \"bob@example.org\"]\n"
     );
     config(&text, &[])

@@ -189,7 +189,8 @@ impl Api {
     }
 
     async fn send(&mut self, method: Method, route: &str, body: Option<&Value>) -> Result<Answer, TicketError> {
-        let client = self.client.clone();
+        // Never a clone: octocrab keeps an app's token in the client itself.
+        let client = &self.client;
         let exchange = async {
             let response = match method {
                 Method::Get => client._get(route).await,

@@ -29,6 +29,8 @@ pub(super) struct Issue {
     labels: Vec<Label>,
     created_at: Option<DateTime<Utc>>,
     closed_at: Option<DateTime<Utc>>,
+    /// Where it is: a redirect leads to where it was moved.
+    repository_url: Option<String>,
     /// There if it is a pull request, which GitHub lists among the issues.
     pull_request: Option<serde::de::IgnoredAny>,
 }
@@ -58,6 +60,13 @@ impl Issue {
         let unmarked = !self.body.as_deref().unwrap_or_default().starts_with("<!-- maturion ");
         let labelled = self.has_label(&identity.label());
         self.has_marker(&identity.marker()) || self.pull_request.is_none() && unmarked && labelled
+    }
+
+    /// True if it is elsewhere now, where the same number is another issue of ours.
+    pub(super) fn has_left(&self, repository: &str, number: u64) -> bool {
+        let path = format!("/repos/{repository}").to_ascii_lowercase();
+        let is_here = |url: &String| url.to_ascii_lowercase().ends_with(&path);
+        self.number != number || self.repository_url.as_ref().is_some_and(|url| !is_here(url))
     }
 
     pub(super) fn created(&self) -> Option<Micros> {

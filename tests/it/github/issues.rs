@@ -4,7 +4,7 @@ use axum::http::Method;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Call, World, page, reply, said};
+use super::{Call, World, moved, page, reply, said};
 
 #[derive(Clone, Debug)]
 pub struct Issue {
@@ -18,6 +18,8 @@ pub struct Issue {
     /// Ids and texts, from the oldest.
     pub comments: Vec<(u64, String)>,
     pub deleted: bool,
+    /// It is in another repository now.
+    pub transferred: bool,
 }
 
 fn time(micros: i64) -> String {
@@ -25,7 +27,7 @@ fn time(micros: i64) -> String {
 }
 
 impl Issue {
-    fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         let labels: Vec<Value> = self.labels.iter().map(|name| json!({ "id": 1, "name": name })).collect();
         json!({
             "number": self.number,
@@ -36,6 +38,7 @@ impl Issue {
             "labels": labels,
             "created_at": time(self.created_at),
             "closed_at": self.closed_at.map(time),
+            "repository_url": format!("https://api.github.com/repos/{}", if self.transferred { "acme/other" } else { "Acme/Platform" }),
             "html_url": format!("https://github.com/acme/platform/issues/{}", self.number),
         })
     }
@@ -51,6 +54,7 @@ impl World {
             (Method::PATCH, ["issues", "comments", id]) => self.edit_comment(number(id), call),
             (Method::GET, ["issues", nth]) => match self.issues.get(&number(nth)) {
                 Some(issue) if issue.deleted => said(410, "This issue was deleted"),
+                Some(issue) if issue.transferred => moved(&format!("/elsewhere/{nth}")),
                 Some(issue) => reply(200, issue.to_json()),
                 None => said(404, "Not Found"),
             },
@@ -79,7 +83,7 @@ impl World {
 
     /// A list lags: what was created lately is not in it.
     fn list(&mut self, call: &Call) -> Response {
-        let visible = |issue: &&Issue| !issue.deleted && issue.created_at + self.lag <= self.now;
+        let visible = |issue: &&Issue| !issue.deleted && !issue.transferred && issue.created_at + self.lag <= self.now;
         let wanted = call.asked("labels");
         let labelled = |issue: &&Issue| {
             wanted.split(',').all(|label| issue.labels.iter().any(|own| own.eq_ignore_ascii_case(label)))
@@ -122,6 +126,7 @@ impl World {
             closed_at: None,
             comments: vec![],
             deleted: false,
+            transferred: false,
         };
         let answer = reply(201, issue.to_json());
         self.issues.insert(issue.number, issue);

@@ -1,7 +1,9 @@
 //! A thousand incidents, five restarts each and many more, and every fault: one issue each, as it should be.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use maturion::model::pipeline::Severity;
 use maturion::tickets::github::{Done, Outcome};
@@ -22,6 +24,19 @@ const ROUNDS: [(Severity, bool); 5] = [
     (Severity::Low, false),
 ];
 
+/// What comes of a call that is dropped after so many steps, if it is not done before.
+async fn for_polls<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
+    let (mut call, mut left) = (pin!(call), polls);
+    let step = |context: &mut Context<'_>| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        call.as_mut().poll(context).map(Some)
+    };
+    poll_fn(step).await
+}
+
 struct Trial {
     scene: Scene,
     chance: StdRng,
@@ -36,22 +51,22 @@ impl Trial {
             let known = self.numbers.get(identity).copied();
             let now = self.scene.fake.world().now;
             let call = self.scene.client.reconcile(identity, known, desired, now);
-            let killed = self.chance.random_ratio(1, 40);
-            let patience = Duration::from_micros(if killed { self.chance.random_range(0..4_000) } else { 10_000_000 });
-            let answer = self.scene.runtime.block_on(async { tokio::time::timeout(patience, call).await });
+            let killed = self.chance.random_ratio(1, 12);
+            let polls = if killed { self.chance.random_range(0..30) } else { usize::MAX };
+            let answer = self.scene.runtime.block_on(for_polls(polls, call));
             match answer {
-                Ok(Ok(outcome)) => {
+                Some(Ok(outcome)) => {
                     // What is known of the issue may not have been kept.
                     if let Some(number) = outcome.number.filter(|_| self.chance.random_ratio(2, 3)) {
                         self.numbers.insert(identity.clone(), number);
                     }
                     return outcome;
                 }
-                Ok(Err(error)) => {
+                Some(Err(error)) => {
                     let wait = error.wait().unwrap_or_else(|| panic!("{error}"));
                     self.scene.pass(wait);
                 }
-                Err(_) => {
+                None => {
                     self.restarts += 1;
                     self.scene.restart();
                 }
@@ -61,34 +76,48 @@ impl Trial {
     }
 }
 
+impl Trial {
+    /// Takes incidents through all rounds under faults.
+    fn run(seed: u64, incidents: &[Identity], more: &str) -> Trial {
+        println!("MATURION_TICKETS_SEED={seed}");
+        let mut trial = Trial {
+            scene: Scene::new(&format!("issues_per_hour = 1000000\ntimeout = \"2s\"\n{more}")),
+            chance: StdRng::seed_from_u64(seed),
+            numbers: BTreeMap::new(),
+            restarts: 0,
+        };
+        {
+            let mut world = trial.scene.fake.world();
+            world.lag = 20 * SECOND;
+            world.with_chance(seed, &USUAL);
+        }
+        for (severity, open) in ROUNDS {
+            trial.restarts += 1;
+            trial.scene.restart();
+            for one in incidents {
+                trial.settle(one, &desired(one, severity, open));
+            }
+        }
+        trial.scene.fake.world().chance = None;
+        trial
+    }
+}
+
+fn seed() -> u64 {
+    std::env::var("MATURION_TICKETS_SEED").map_or(20_251_203, |seed| seed.parse().unwrap())
+}
+
+fn incidents(count: usize) -> Vec<Identity> {
+    (0..count).map(|nth| identity(nth, (nth % 3) as u64)).collect()
+}
+
 #[test]
 fn a_thousand_incidents_have_one_issue_each_whatever_is_lost() {
-    let seed = std::env::var("MATURION_TICKETS_SEED").map_or(20_251_203, |seed| seed.parse().unwrap());
-    println!("MATURION_TICKETS_SEED={seed}");
-    let mut trial = Trial {
-        scene: Scene::new("issues_per_hour = 1000000\n"),
-        chance: StdRng::seed_from_u64(seed),
-        numbers: BTreeMap::new(),
-        restarts: 0,
-    };
-    {
-        let mut world = trial.scene.fake.world();
-        world.lag = 20 * SECOND;
-        world.with_chance(seed, &USUAL);
-    }
-    let incidents: Vec<Identity> = (0..INCIDENTS).map(|nth| identity(nth, (nth % 3) as u64)).collect();
-    for (severity, open) in ROUNDS {
-        trial.restarts += 1;
-        trial.scene.restart();
-        for one in &incidents {
-            trial.settle(one, &desired(one, severity, open));
-        }
-    }
-    // Nothing is left to do.
-    trial.scene.fake.world().chance = None;
+    let incidents = incidents(INCIDENTS);
+    let mut trial = Trial::run(seed(), &incidents, "");
     let (severity, open) = ROUNDS[ROUNDS.len() - 1];
     for one in &incidents {
-        assert_eq!(trial.settle(one, &desired(one, severity, open)).done, Done::Unchanged);
+        assert_eq!(trial.settle(one, &desired(one, severity, open)).done, Done::Unchanged, "nothing is left to do");
     }
     let issues = trial.scene.issues();
     println!("{} requests, {} restarts", trial.scene.fake.world().requests.len(), trial.restarts);
@@ -102,4 +131,11 @@ fn a_thousand_incidents_have_one_issue_each_whatever_is_lost() {
         let comments: Vec<&str> = of[0].comments.iter().map(|comment| comment.1.as_str()).collect();
         assert_eq!(comments, [wanted.comment.as_str()]);
     }
+}
+
+#[test]
+fn the_trial_notices_a_client_that_does_not_wait_for_the_list() {
+    let incidents = incidents(300);
+    let trial = Trial::run(seed(), &incidents, "list_lag = \"0s\"\n");
+    assert!(trial.scene.issues().len() > incidents.len(), "second issues were created");
 }
