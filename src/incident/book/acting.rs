@@ -48,7 +48,7 @@ impl Book {
         let change = parameter.zip(self.readings.get(id)).map(|(parameter, from)| ValueChange {
             parameter: parameter.name.clone(),
             from: *from,
-            to: from * parameter.factor,
+            to: (from * parameter.factor).min(parameter.max).max(parameter.min),
         });
         let is_for_one = action.is_some_and(|action| action.tenant_specific);
         let tried = incident.attempts.iter().filter(|attempt| attempt.intent.action == remedy);

@@ -88,7 +88,7 @@ test wrong ... FAILED
 ---- absent (pipelines/tests/absent.toml) ----
 not expected: load.many, high, module=a, opened at 2025-12-03T10:06:00Z (6m) with requests 300, resolved at 2025-12-03T10:13:00Z (13m)
 pipelines/tests/absent.toml:8: expected a window of load at 2025-12-03T10:06:00Z (6m), requests 299
-  found {\"module\":\"a\",\"pipeline\":\"load\",\"requests\":300,\"window_end\":\"2025-12-03T10:07:00Z\",\"window_start\":\"2025-12-03T10:06:00Z\"}
+  found {\"pipeline\":\"load\",\"window_start\":\"2025-12-03T10:06:00Z\",\"window_end\":\"2025-12-03T10:07:00Z\",\"module\":\"a\",\"requests\":300}
 
 ---- wrong (pipelines/tests/wrong.toml) ----
 pipelines/tests/wrong.toml:6: expected load.many, medium, module=a, opened at 2025-12-03T10:09:00Z (9m)
