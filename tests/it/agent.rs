@@ -148,7 +148,8 @@ fn written(flow: &Flow) -> BTreeSet<(String, String, String)> {
     let records = flow.read(&flow.runtime.topics.metrics());
     let records = records.iter().filter_map(|record| serde_json::from_slice::<Value>(&record.value).ok());
     let one = |record: Value| {
-        let attributes = record["attributes"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let attributes = record["attributes"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let attributes = attributes.into_iter().collect::<Vec<_>>();
         let text = |key: &str| record[key].as_str().unwrap().to_owned();
         (text("name"), text("unit"), attributes.join(", "))
     };

@@ -82,6 +82,7 @@ fn play(text: &str) -> String {
             row.remove("pipeline");
             let span = [row.remove("window_start"), row.remove("window_end")]
                 .map(|time| time.and_then(|time| Some(time.as_str()?[11..19].to_owned())).expect("a time"));
+            row.sort_keys();
             writeln!(out, "=> {}..{} {}", span[0], span[1], Value::Object(row)).expect("memory");
         }
         let report = &straight.shard.report()[0];
