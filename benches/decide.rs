@@ -1,5 +1,7 @@
 //! Decisions per second on one core. Run: `cargo bench --bench decide`.
 
+#![allow(clippy::expect_used, reason = "a benchmark may fail loudly")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

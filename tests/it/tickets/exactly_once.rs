@@ -1,5 +1,7 @@
 //! A thousand incidents, five restarts each and many more, and every fault: one issue each, as it should be.
 
+#![allow(clippy::print_stdout, reason = "a test prints its seed")]
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
