@@ -74,6 +74,9 @@ pub struct Claim {
     pub severity: Severity,
     /// False while the window is still open.
     pub is_complete: bool,
+    /// Its numbers are a breach of the level. Those of an update need not be: a level that was reached stays until it has
+    /// been left for a while.
+    pub is_breach: bool,
     pub numbers: Numbers,
     pub evidence_sql: String,
 }
@@ -190,8 +193,9 @@ impl Rules {
         if body.window_start >= body.window_end || body.window_end > now.saturating_add(AHEAD_MAX) {
             return Err(ClaimError::OtherTime);
         }
-        let claim = Claim {
+        let mut claim = Claim {
             change,
+            is_breach: true,
             update: body.update,
             detection_id: body.detection_id.into_owned(),
             incident_id: body.incident_id.into_owned(),
@@ -213,33 +217,36 @@ impl Rules {
             },
             evidence_sql: bounded(body.evidence_sql.into_owned(), EVIDENCE_BYTES_MAX),
         };
-        facts.map_or(Ok(()), |facts| facts.rule_agrees(&claim))?;
-        Ok(claim)
+        if let Some(facts) = facts {
+            claim.is_breach = facts.rule_agrees(&claim)?;
+        }
+        match (change, claim.is_breach) {
+            (Change::Opened, false) => Err(ClaimError::NoBreach),
+            _ => Ok(claim),
+        }
     }
 }
 
 impl RuleFacts {
-    /// Checks that a message says what this rule can say.
-    fn rule_agrees(&self, claim: &Claim) -> Result<(), ClaimError> {
+    /// Checks that a message says what this rule can say; true if its numbers are a breach.
+    fn rule_agrees(&self, claim: &Claim) -> Result<bool, ClaimError> {
         if claim.numbers.measure != self.rule.measure {
             return Err(ClaimError::Malformed("its measure is not the rule's".to_owned()));
         }
         if claim.change == Change::Resolved {
-            return Ok(());
+            return Ok(false);
         }
         let level = self.rule.levels.iter().find(|level| level.severity == claim.severity);
         let level = level.ok_or(ClaimError::OtherSeverity(claim.severity.name()))?;
-        match self.rule.technique {
-            Technique::Threshold if !self.is_breach(level, &claim.numbers) => Err(ClaimError::NoBreach),
+        Ok(match self.rule.technique {
+            Technique::Threshold => self.is_breach(level, &claim.numbers),
             // Their limits move with what was learnt, which only detect knows: what the message says must agree with itself.
-            Technique::Ratio | Technique::Zscore { .. } if claim.numbers.baseline.is_none() => {
-                Err(ClaimError::NoBreach)
-            }
-            _ => Ok(()),
-        }
+            Technique::Ratio | Technique::Zscore { .. } => claim.numbers.baseline.is_some(),
+            Technique::NewFingerprint => true,
+        })
     }
 
-    /// An open detection can be in the band between recovery limit and limit, so that is what its updates may say.
+    /// Counts the band between recovery limit and limit, too: a message may be about a value on the way back.
     fn is_breach(&self, level: &Level, numbers: &Numbers) -> bool {
         let enough = self.rule.samples.is_none() || numbers.samples.unwrap_or(0) >= self.rule.min_samples;
         let Some(value) = numbers.value.filter(|value| value.is_finite() && enough) else { return false };

@@ -23,6 +23,7 @@ impl Book {
         match (known, claim.change) {
             (Some(id), _) => self.update(&id, claim, now),
             (None, Change::Resolved) => {}
+            (None, Change::Updated) if !claim.is_breach => {}
             (None, Change::Opened | Change::Updated) => self.open(print, claim, now),
         }
     }
