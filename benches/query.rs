@@ -4,7 +4,8 @@
 //! full run is 50 million and takes some gigabytes of disk), and the windows of two pipelines over them, through the
 //! store's own writer and maintenance. Then each statement is asked warm, of Maturion as a client would ask it, and of DuckDB over
 //! the live files. DuckDB comes from PyPI into a virtual environment of its own (`MATURION_BENCH_PYTHON` names a Python
-//! that has it already). `MATURION_BENCH_FOLDER` names a folder whose store is kept and asked again.
+//! that has it already). `MATURION_BENCH_FOLDER` names a folder whose store is kept and asked again; a run that was
+//! stopped while it wrote goes on there.
 
 #![allow(
     clippy::unwrap_used,
@@ -80,7 +81,6 @@ fn questions() -> Vec<Question> {
             bar: Some(Duration::from_millis(200)),
         },
         by_hour("error rate per module and hour of 30 days, from windows", "tumble(window_start, INTERVAL '1 hour')"),
-        // DataFusion's own function looks every time up in a calendar.
         by_hour("the same, with date_trunc", "date_trunc('hour', window_start)"),
         Question {
             name: "errors per module of 30 days, from logs",
@@ -135,7 +135,7 @@ fn main() {
     let kept = std::env::var("MATURION_BENCH_FOLDER").map(PathBuf::from);
     let folder = kept.as_deref().unwrap_or(fresh.path());
     let began = Instant::now();
-    let store = if folder.join("store").exists() { open(folder) } else { write(folder, rows) };
+    let store = write(folder, rows);
     for table in [StoreTable::Logs, StoreTable::Windows] {
         let files = store.view().table(table).committed.files.clone();
         let (rows, bytes) =
@@ -256,7 +256,8 @@ fn open(folder: &Path) -> Arc<Store> {
     Store::open(&location, &MEASURES.map(str::to_owned)).expect("a store")
 }
 
-/// A store with so many logs, and windows of two pipelines over as many series as would have rows in each minute.
+/// A store with so many logs, and windows of two pipelines over as many series as would have rows in each minute. What is
+/// there already is kept.
 fn write(folder: &Path, rows: i64) -> Arc<Store> {
     let store = open(folder);
     fill(&store, StoreTable::Logs, rows, COMMIT_ROWS, &|range| logs(range, rows));
@@ -269,16 +270,32 @@ fn write(folder: &Path, rows: i64) -> Arc<Store> {
     store
 }
 
-fn fill(store: &Store, table: StoreTable, rows: i64, step: i64, batch: &dyn Fn(std::ops::Range<i64>) -> RecordBatch) {
+/// Commits the rows up to `rows` that are not in the store yet. The next batch is made while one is committed.
+fn fill(
+    store: &Store,
+    table: StoreTable,
+    rows: i64,
+    step: i64,
+    batch: &(dyn Fn(std::ops::Range<i64>) -> RecordBatch + Sync),
+) {
     let input: Input = format!("bench-{}", table.name()).into();
-    for start in (0..rows).step_by(usize::try_from(step).expect("a size")) {
-        let end = (start + step).min(rows);
-        let mut state = store.state(table);
-        state.append(&input, OffsetRange { start, end }, batch(start..end)).expect("appended");
-        let chunk = state.seal().expect("rows");
-        drop(state);
-        store.commit(table, &chunk).expect("committed");
-    }
+    let written = store.offset(table, &input).expect("a store").unwrap_or(0);
+    std::thread::scope(|scope| {
+        let (made, batches) = std::sync::mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for start in (written..rows).step_by(usize::try_from(step).expect("a size")) {
+                let end = (start + step).min(rows);
+                made.send((OffsetRange { start, end }, batch(start..end))).expect("somebody commits");
+            }
+        });
+        for (range, batch) in batches {
+            let mut state = store.state(table);
+            state.append(&input, range, batch).expect("appended");
+            let chunk = state.seal().expect("rows");
+            drop(state);
+            store.commit(table, &chunk).expect("committed");
+        }
+    });
 }
 
 /// As different from its neighbours as real values are.

@@ -18,6 +18,7 @@ use datafusion::catalog::TableProvider;
 
 use crate::model::principal::Principal;
 
+mod date_trunc;
 mod engine;
 mod error;
 pub mod guard;

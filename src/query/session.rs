@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use super::memory::Share;
 use super::rows::{self, Rows};
 use super::stores::OwnStores;
-use super::{CATALOG, Engine, QueryError, SCHEMA, Tables, guard, incident, json, views};
+use super::{CATALOG, Engine, QueryError, SCHEMA, Tables, date_trunc, guard, incident, json, views};
 use crate::model::principal::Principal;
 use crate::window::functions::window_functions;
 use crate::window::quantile;
@@ -101,6 +101,7 @@ fn context(engine: &Engine, tables: Tables) -> Result<SessionContext, DataFusion
     for function in window_functions() {
         context.register_udf(function.as_ref().clone());
     }
+    context.register_udf(date_trunc::date_trunc());
     quantile::register(&context)?;
     json::register(&context)?;
     incident::register(&context, &tables);
