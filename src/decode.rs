@@ -21,6 +21,7 @@
 
 mod columns;
 mod fields;
+mod habit;
 mod json;
 mod level;
 mod number;
@@ -37,8 +38,9 @@ use crate::model::pipeline::Micros;
 use crate::model::schema;
 use columns::{Column, Rest};
 use fields::{Fields, Kind, Row, Slot};
+use habit::Habit;
+use json::Members;
 pub use json::{DEPTH_MAX, SyntaxError};
-use json::{Member, Members};
 pub use rejection::Rejection;
 
 /// What the records are.
@@ -89,6 +91,7 @@ pub struct Decoder {
     schema: SchemaRef,
     limits: DecodeLimits,
     fields: Fields,
+    habit: Habit,
     columns: Vec<Column>,
     rows: usize,
     /// The text of `attributes` while it is put together.
@@ -108,7 +111,8 @@ impl Decoder {
         let record_bytes_max = limits.record_bytes_max.min(i32::MAX as usize);
         let limits = DecodeLimits { record_bytes_max, ..limits };
         let (attributes, scratch) = (String::new(), String::new());
-        Decoder { schema, limits, fields, columns, rows: 0, attributes, keeps_attributes: true, scratch }
+        let (habit, keeps_attributes) = (Habit::new(), true);
+        Decoder { schema, limits, fields, habit, columns, rows: 0, attributes, keeps_attributes, scratch }
     }
 
     /// Leaves the columns at other places null, where they may be, because nobody reads them. A record is rejected for what
@@ -127,7 +131,8 @@ impl Decoder {
     pub fn push(&mut self, record: &Incoming<'_>) -> Result<Micros, Rejection> {
         let text = self.limits.text(record.value)?;
         let mut found = Found { row: Row::new(), time: None, attributes: None };
-        found.read(&self.fields, text, self.keeps_attributes.then_some(&mut self.attributes))?;
+        let unknown = self.keeps_attributes.then_some(&mut self.attributes);
+        found.read(&self.fields, &mut self.habit, text, unknown)?;
         let time = self.limits.event_time(found.time, timestamp::from_kafka(record.kafka_timestamp_ms))?;
         let attributes = join_attributes(&mut self.attributes, found.attributes.filter(|_| self.keeps_attributes));
         let rest = Rest { time, attributes, record };
@@ -184,16 +189,27 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     /// Reads a whole record. The unknown fields are left in `unknown`, as an object that is not yet closed, or nothing.
-    fn read(&mut self, fields: &Fields, text: &'a str, mut unknown: Option<&mut String>) -> Result<(), Rejection> {
+    fn read(
+        &mut self,
+        fields: &Fields,
+        habit: &mut Habit,
+        text: &'a str,
+        mut unknown: Option<&mut String>,
+    ) -> Result<(), Rejection> {
         if let Some(unknown) = &mut unknown {
             unknown.clear();
         }
         let mut members = Members::open(text).ok_or(Rejection::NotAnObject)?;
-        while let Some(Member { key, value, raw }) = members.next()? {
-            let Some((column, field)) = fields.find(key) else {
+        let mut before = None;
+        while let Some(start) = members.advance()? {
+            let (column, place) = habit.read(&mut members, fields, start, before)?;
+            before = Some(place);
+            let value = members.value()?;
+            let known = column.and_then(|column| Some((column, fields.columns.get(column)?)));
+            let Some((column, field)) = known else {
                 if let Some(unknown) = &mut unknown {
                     unknown.push(if unknown.is_empty() { '{' } else { ',' });
-                    unknown.push_str(raw);
+                    unknown.push_str(members.since(start));
                 }
                 continue;
             };

@@ -136,17 +136,17 @@ impl Fields {
 
     /// The column of a key, if it is a known field.
     #[inline]
-    pub fn find(&self, key: Value<'_>) -> Option<(usize, &Field)> {
+    pub fn find(&self, key: Value<'_>) -> Option<usize> {
         if key.kind == Json::Escaped { self.find_name(&key.text()) } else { self.find_name(key.raw) }
     }
 
-    fn find_name(&self, name: &str) -> Option<(usize, &Field)> {
+    fn find_name(&self, name: &str) -> Option<usize> {
         let mut place = hash(name);
         loop {
             let column = usize::from(*self.index.get(place % INDEX_SIZE)?);
             let field = self.columns.get(column)?;
             if field.name == name {
-                return Some((column, field));
+                return Some(column);
             }
             place += 1;
         }

@@ -43,15 +43,6 @@ pub struct Value<'a> {
     pub raw: &'a str,
 }
 
-/// One `"key": value` of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member<'a> {
-    pub key: Value<'a>,
-    pub value: Value<'a>,
-    /// Key, colon and value as written.
-    pub raw: &'a str,
-}
-
 /// Reads the members of one object in turn.
 pub struct Members<'a> {
     scanner: Scanner<'a>,
@@ -70,9 +61,10 @@ impl<'a> Members<'a> {
         Some(Members { scanner, first: true })
     }
 
-    /// The next member; `None` after the last, when nothing but white space follows the object.
+    /// Goes to the next member and returns where it begins; `None` after the last, when nothing but white space follows the
+    /// object. Its key comes next, by [`Members::key`] or [`Members::skip_key`], and then its value.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Member<'a>>, SyntaxError> {
+    pub fn advance(&mut self) -> Result<Option<usize>, SyntaxError> {
         let scanner = &mut self.scanner;
         match scanner.skip_space() {
             b'}' => return scanner.end().map(|()| None),
@@ -84,10 +76,33 @@ impl<'a> Members<'a> {
             _ => {}
         }
         self.first = false;
-        let start = scanner.at;
-        let key = scanner.key()?;
-        let value = scanner.value()?;
-        Ok(Some(Member { key, value, raw: scanner.slice(start, scanner.at) }))
+        Ok(Some(scanner.at))
+    }
+
+    /// The key of the member, and its colon.
+    pub fn key(&mut self) -> Result<Value<'a>, SyntaxError> {
+        self.scanner.key()
+    }
+
+    /// Goes behind the key and its colon if they are `written`, which [`Members::key`] has read elsewhere: where a key ends
+    /// depends on nothing but its own bytes.
+    #[inline]
+    pub fn skip_key(&mut self, written: &[u8]) -> bool {
+        let scanner = &mut self.scanner;
+        let is_it = scanner.bytes.get(scanner.at..).is_some_and(|rest| rest.starts_with(written));
+        scanner.at += if is_it { written.len() } else { 0 };
+        is_it
+    }
+
+    /// The value of the member.
+    #[inline]
+    pub fn value(&mut self) -> Result<Value<'a>, SyntaxError> {
+        self.scanner.value()
+    }
+
+    /// What was read since a position, as written.
+    pub fn since(&self, start: usize) -> &'a str {
+        self.scanner.slice(start, self.scanner.at)
     }
 }
 

@@ -30,6 +30,24 @@ pub fn from_text(text: &str) -> Result<Micros, TimeError> {
 /// Reads a number as s below 10^11, else as ms below 10^14, as µs below 10^17, else as ns. Times
 /// before March 1973 (10^11 ms) are therefore only readable in s.
 pub fn from_number(number: &str) -> Result<Micros, TimeError> {
+    match number.parse() {
+        Ok(whole) => from_whole(whole),
+        Err(_) => from_decimal(number),
+    }
+}
+
+/// Nearly every number is whole, and exact without a [`Decimal`].
+fn from_whole(number: u64) -> Result<Micros, TimeError> {
+    let micros = match number {
+        0..100_000_000_000 => number * 1_000_000,
+        100_000_000_000..100_000_000_000_000 => number * 1_000,
+        100_000_000_000_000..100_000_000_000_000_000 => number,
+        _ => number / 1_000,
+    };
+    Micros::try_from(micros).map_err(|_| TimeError::OutOfRange).and_then(in_range)
+}
+
+fn from_decimal(number: &str) -> Result<Micros, TimeError> {
     let decimal = Decimal::read(number);
     let magnitude = decimal.scaled(0).ok_or(TimeError::OutOfRange)?;
     let power = match magnitude {
@@ -99,4 +117,20 @@ fn read_offset(text: &[u8]) -> Option<i64> {
 /// Two digits.
 fn pair(tens: u8, ones: u8) -> Option<u32> {
     (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| u32::from(tens - b'0') * 10 + u32::from(ones - b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_whole_number_is_the_time_that_its_decimal_is(number: u64, digits in 0..20_u32) {
+            for number in [number, number / 10_u64.pow(digits), 10_u64.pow(digits), 10_u64.pow(digits) - 1] {
+                prop_assert_eq!(from_whole(number), from_decimal(&number.to_string()), "{}", number);
+            }
+        }
+    }
 }

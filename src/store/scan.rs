@@ -19,7 +19,6 @@ use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFacto
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, col, lit};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -36,6 +35,10 @@ use crate::model::pipeline::Micros;
 use crate::model::principal::Principal;
 use crate::model::schema::{StoreTable, timestamp_type};
 use crate::query::{TableSource, Tables};
+
+/// Texts of which there are few: a file has each once, and a small number for each row.
+const LABELS: [&str; 9] =
+    ["organisation_id", "module", "source", "level", "event", "method", "name", "unit", "pipeline"];
 
 /// Tells wall time.
 type Now = Arc<dyn Fn() -> Micros + Send + Sync>;
@@ -117,7 +120,7 @@ impl TableProvider for StoreScan {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (view, now) = self.pin.get();
         let scan = Scan::new(self, state, projection, filters, now)?;
-        scan.plan(view.table(self.table), filters)
+        scan.plan(view.table(self.table))
     }
 }
 
@@ -153,12 +156,12 @@ impl<'a> Scan<'a> {
         Ok(Scan { table, state, now, bounds, columns, wanted })
     }
 
-    fn plan(&self, view: &TableView, filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
+    fn plan(&self, view: &TableView) -> Result<Arc<dyn ExecutionPlan>> {
         let mut parts = Vec::new();
         let live = view.committed.files.iter().filter(|file| !file.is_outside(&self.bounds));
         let (whole, partly): (Vec<_>, Vec<_>) = live.partition(|file| self.is_unexpired(file));
         if !whole.is_empty() {
-            parts.push(self.files(&whole, filters)?);
+            parts.push(self.files(&whole)?);
         }
         let mut kept = partly.iter().map(|file| file.kept_days).collect::<Vec<_>>();
         kept.sort_unstable();
@@ -166,7 +169,7 @@ impl<'a> Scan<'a> {
         for days in kept {
             let files = partly.iter().filter(|file| file.kept_days == days).copied().collect::<Vec<_>>();
             let from = lit(time(kept_from(self.now, days)));
-            parts.push(self.filtered(self.files(&files, filters)?, col(self.table.table.time_column()).gt_eq(from))?);
+            parts.push(self.filtered(self.files(&files)?, col(self.table.table.time_column()).gt_eq(from))?);
         }
         if !view.hot.is_empty() {
             parts.push(self.memory(&view.hot)?);
@@ -190,20 +193,20 @@ impl<'a> Scan<'a> {
         file.times.is_some_and(|(first, _)| first >= kept_from(self.now, file.kept_days))
     }
 
-    fn files(&self, files: &[&Arc<FileEntry>], filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
+    fn files(&self, files: &[&Arc<FileEntry>]) -> Result<Arc<dyn ExecutionPlan>> {
         let store = self.table.pin.store.delta(self.table.table);
         // A scheme has no underscores.
         let scheme = self.table.table.name().replace('_', "-");
         let url = ObjectStoreUrl::parse(format!("maturion-{scheme}://store"))?;
         self.state.runtime_env().register_object_store(url.as_ref(), store.folder());
         let reader = CachedParquetFileReaderFactory::new(store.folder(), store.metadata());
-        let mut source = ParquetSource::new(Arc::clone(&self.table.schema))
-            .with_pushdown_filters(true)
+        // The optimizer hands the filters above down to it, so that it skips files and pages, and rows where that pays. The
+        // files have no bloom filters.
+        let source = ParquetSource::new(Arc::clone(&self.table.schema))
+            .with_pushdown_filters(!self.is_narrow())
             .with_reorder_filters(true)
+            .with_bloom_filter_on_read(false)
             .with_parquet_file_reader_factory(Arc::new(reader));
-        if let Some(predicate) = self.predicate(filters)? {
-            source = source.with_predicate(predicate);
-        }
         let file = |file: &&Arc<FileEntry>| PartitionedFile::new(file.path.to_string(), file.bytes);
         let threads = self.state.config().target_partitions().max(1);
         let groups = FileGroup::new(files.iter().map(file).collect()).split_files(threads);
@@ -214,15 +217,10 @@ impl<'a> Scan<'a> {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    /// What lets Parquet skip rows: the statement's filters and the tenant's.
-    fn predicate(&self, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-        let tenant = match &self.table.principal {
-            Principal::Organisation(organisation) => Some(col("organisation_id").eq(lit(organisation.as_str()))),
-            Principal::Operator => None,
-        };
-        let all = filters.iter().cloned().chain(tenant);
-        let schema = DFSchema::try_from(Arc::clone(&self.table.schema))?;
-        conjunction(all).map(|all| self.state.create_physical_expr(unqualified(all)?, &schema)).transpose()
+    /// True if all columns are cheap to decode: then it takes longer to skip a row here and there than to read it.
+    fn is_narrow(&self) -> bool {
+        let fields = self.columns.iter().map(|column| self.table.schema.field(*column));
+        fields.into_iter().all(|field| field.data_type().is_primitive() || LABELS.contains(&field.name().as_str()))
     }
 
     fn memory(&self, batches: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
@@ -317,16 +315,4 @@ impl StoreScan {
 
 fn time(at: Micros) -> ScalarValue {
     ScalarValue::TimestampMicrosecond(Some(at), Some("UTC".into()))
-}
-
-/// Filters arrive with the name that the statement gave the table.
-fn unqualified(expr: Expr) -> Result<Expr> {
-    use datafusion::common::tree_node::{Transformed, TreeNode};
-    let plain = expr.transform(|expr| {
-        Ok(match expr {
-            Expr::Column(column) => Transformed::yes(col(datafusion::common::Column::new_unqualified(column.name))),
-            other => Transformed::no(other),
-        })
-    });
-    Ok(plain?.data)
 }

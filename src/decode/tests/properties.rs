@@ -1,11 +1,12 @@
 //! Any bytes, valid, nearly valid or garbage: one record is one row as the oracle reads it, or one rejection.
 
+use arrow::array::Array;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::oracle;
-use crate::decode::{DecodeLimits, Incoming, Table};
+use crate::decode::{DecodeLimits, Decoder, Incoming, Table};
 
 /// 2025-12-03T10:00:00Z.
 const KAFKA_MS: i64 = 1_764_756_000_000;
@@ -173,6 +174,49 @@ fn check(table: Table, records: &[(Vec<u8>, Option<i64>)]) {
     oracle::check(table, DecodeLimits::default(), &records);
 }
 
+fn incoming(value: &[u8], kafka_timestamp_ms: Option<i64>) -> Incoming<'_> {
+    Incoming { value, kafka_timestamp_ms, partition: 3, offset: 7 }
+}
+
+/// Records of which some come again, so that what was seen before is met again.
+fn repeated(table: Table) -> impl Strategy<Value = Vec<(Vec<u8>, Option<i64>)>> {
+    (vec(record(table), 1..5), vec(any::<prop::sample::Index>(), 0..16))
+        .prop_map(|(records, order)| order.iter().map(|at| (at.get(&records).clone(), Some(KAFKA_MS))).collect())
+}
+
+/// A decoder of which only the columns in `needed` are read, beside one of which all are.
+fn check_needed(table: Table, needed: u32, records: &[(Vec<u8>, Option<i64>)]) {
+    let schema = table.schema();
+    let needed = (0..schema.fields().len()).filter(|place| needed & (1 << place) != 0).collect::<Vec<_>>();
+    let mut whole = Decoder::new(table, DecodeLimits::default());
+    let mut partly = Decoder::new(table, DecodeLimits::default()).with_columns(&needed);
+    for (value, time) in records {
+        let record = incoming(value, *time);
+        assert_eq!(whole.push(&record), partly.push(&record), "{}", String::from_utf8_lossy(value));
+    }
+    let (whole, partly) = (whole.finish().unwrap(), partly.finish().unwrap());
+    assert_eq!((whole.schema(), whole.num_rows()), (partly.schema(), partly.num_rows()));
+    for (place, field) in schema.fields().iter().enumerate() {
+        if needed.contains(&place) || !field.is_nullable() {
+            assert_eq!(whole.column(place), partly.column(place), "{}", field.name());
+        } else {
+            assert_eq!(partly.column(place).null_count(), partly.num_rows(), "{}", field.name());
+        }
+    }
+}
+
+/// One decoder for all records, beside a fresh one for each.
+fn check_fresh(table: Table, records: &[(Vec<u8>, Option<i64>)]) {
+    let mut one = Decoder::new(table, DecodeLimits::default());
+    let mut rows = Vec::new();
+    for (value, time) in records {
+        let (mut fresh, record) = (Decoder::new(table, DecodeLimits::default()), incoming(value, *time));
+        assert_eq!(one.push(&record), fresh.push(&record), "{}", String::from_utf8_lossy(value));
+        rows.push(fresh.finish().unwrap());
+    }
+    assert_eq!(one.finish().unwrap(), arrow::compute::concat_batches(&table.schema(), &rows).unwrap());
+}
+
 proptest! {
     #[test]
     fn every_log_is_a_row_or_a_rejection(records in batch(Table::Logs)) {
@@ -182,5 +226,21 @@ proptest! {
     #[test]
     fn every_metric_is_a_row_or_a_rejection(records in batch(Table::Metrics)) {
         check(Table::Metrics, &records);
+    }
+
+    #[test]
+    fn columns_that_nobody_reads_change_no_verdict_and_no_other_column(
+        logs in batch(Table::Logs), metrics in batch(Table::Metrics), needed: u32
+    ) {
+        check_needed(Table::Logs, needed, &logs);
+        check_needed(Table::Metrics, needed, &metrics);
+    }
+
+    #[test]
+    fn a_record_becomes_the_same_whatever_came_before(
+        logs in repeated(Table::Logs), metrics in repeated(Table::Metrics)
+    ) {
+        check_fresh(Table::Logs, &logs);
+        check_fresh(Table::Metrics, &metrics);
     }
 }
