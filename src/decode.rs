@@ -93,6 +93,8 @@ pub struct Decoder {
     fields: Fields,
     habit: Habit,
     columns: Vec<Column>,
+    /// The places of the columns that somebody reads.
+    read: Vec<usize>,
     rows: usize,
     /// The text of `attributes` while it is put together.
     attributes: String,
@@ -107,12 +109,13 @@ impl Decoder {
         let schema = table.schema();
         let fields = Fields::new(&schema);
         let kinds = fields.columns.iter().zip(schema.fields());
-        let columns = kinds.map(|(field, column)| Column::new(field.kind, column.data_type())).collect();
+        let columns = kinds.map(|(field, column)| Column::new(field.kind, column.data_type())).collect::<Vec<_>>();
+        let read = (0..columns.len()).collect();
         let record_bytes_max = limits.record_bytes_max.min(i32::MAX as usize);
         let limits = DecodeLimits { record_bytes_max, ..limits };
         let (attributes, scratch) = (String::new(), String::new());
         let (habit, keeps_attributes) = (Habit::new(), true);
-        Decoder { schema, limits, fields, habit, columns, rows: 0, attributes, keeps_attributes, scratch }
+        Decoder { schema, limits, fields, habit, columns, read, rows: 0, attributes, keeps_attributes, scratch }
     }
 
     /// Leaves the columns at other places null, where they may be, because nobody reads them. A record is rejected for what
@@ -121,7 +124,8 @@ impl Decoder {
         for (place, (column, field)) in self.columns.iter_mut().zip(self.schema.fields()).enumerate() {
             if field.is_nullable() && !needed.contains(&place) {
                 self.keeps_attributes &= !matches!(column, Column::Attributes(_));
-                *column = Column::Unread(field.data_type().clone(), 0);
+                *column = Column::unread(field.data_type());
+                self.read.retain(|read| *read != place);
             }
         }
         self
@@ -136,8 +140,10 @@ impl Decoder {
         let time = self.limits.event_time(found.time, timestamp::from_kafka(record.kafka_timestamp_ms))?;
         let attributes = join_attributes(&mut self.attributes, found.attributes.filter(|_| self.keeps_attributes));
         let rest = Rest { time, attributes, record };
-        for (column, slot) in self.columns.iter_mut().zip(&found.row.slots) {
-            column.append(slot, &rest, &mut self.scratch);
+        for place in &self.read {
+            if let (Some(column), Some(slot)) = (self.columns.get_mut(*place), found.row.slots.get(*place)) {
+                column.append(slot, &rest, &mut self.scratch);
+            }
         }
         self.rows += 1;
         Ok(time)
@@ -156,8 +162,9 @@ impl Decoder {
     /// The rows since the last call, in the order of [`Self::push`], with exactly the table's schema.
     /// It fails only if the schema has a column that no builder fills.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        RecordBatch::try_new(SchemaRef::clone(&self.schema), self.columns.iter_mut().map(Column::finish).collect())
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.columns.iter_mut().map(|column| column.finish(rows)).collect();
+        RecordBatch::try_new(SchemaRef::clone(&self.schema), columns)
     }
 }
 

@@ -25,7 +25,9 @@ pub fn chunk_bytes() -> usize {
 /// Whole lines. Its memory is used again for a later block: the kernel takes longer to give fresh pages than the disk to
 /// fill them.
 pub(super) struct Block {
-    lines: Vec<u8>,
+    /// Lines, and behind them what an earlier block left.
+    memory: Vec<u8>,
+    length: usize,
     spare: Spare,
 }
 
@@ -33,12 +35,12 @@ pub(super) struct Block {
 pub(super) type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
 
 impl Block {
-    /// Memory for at least this much.
+    /// Memory for exactly this much: where a block ends decides what is added up together, so it must be the same each time.
     fn taken(spare: &Spare, bytes: usize) -> Self {
-        let lines = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut lines = lines.unwrap_or_default();
-        lines.reserve(bytes);
-        Block { lines, spare: Arc::clone(spare) }
+        let memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut memory = memory.unwrap_or_default();
+        memory.resize(bytes, 0);
+        Block { memory, length: 0, spare: Arc::clone(spare) }
     }
 }
 
@@ -46,17 +48,16 @@ impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.lines
+        &self.memory[..self.length]
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut lines = std::mem::take(&mut self.lines);
-        lines.clear();
+        let memory = std::mem::take(&mut self.memory);
         // One long line must not keep its memory for good.
-        if lines.capacity() <= 2 * CHUNK_BYTES {
-            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
+        if memory.len() <= 2 * CHUNK_BYTES {
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
         }
     }
 }
@@ -94,28 +95,45 @@ impl Lines {
         self.next_of(CHUNK_BYTES)
     }
 
-    /// The same, in a block of about this size.
+    /// The same, in a block of this size, if a line fits in it.
     pub(super) fn next_of(&mut self, bytes: usize) -> io::Result<(Block, bool)> {
-        let mut block = Block::taken(&self.spare, bytes + self.rest.len());
-        let lines = &mut block.lines;
-        lines.append(&mut self.rest);
+        let mut filled = self.rest.len();
+        let mut block = Block::taken(&self.spare, if filled < bytes { bytes } else { filled + bytes });
+        block.memory[..filled].copy_from_slice(&self.rest);
+        self.rest.clear();
         loop {
-            let before = lines.len();
-            self.input.by_ref().take(bytes as u64).read_to_end(lines)?;
-            if lines.len() - before < bytes {
+            let before = filled;
+            filled += fill(&mut self.input, &mut block.memory[before..])?;
+            if filled < block.memory.len() {
+                block.length = filled;
                 return Ok((block, true));
             }
-            if let Some(end) = lines[before..].iter().rposition(|byte| *byte == b'\n') {
-                self.rest.extend_from_slice(&lines[before + end + 1..]);
-                lines.truncate(before + end + 1);
+            if let Some(end) = block.memory[before..].iter().rposition(|byte| *byte == b'\n') {
+                block.length = before + end + 1;
+                self.rest.extend_from_slice(&block.memory[block.length..]);
                 return Ok((block, false));
             }
-            if lines.len() > LINE_BYTES_MAX {
+            if filled > LINE_BYTES_MAX {
                 let reason = format!("a line is longer than {LINE_BYTES_MAX} bytes; is there one record on each line?");
                 return Err(io::Error::other(reason));
             }
+            block.memory.resize(filled + bytes, 0);
         }
     }
+}
+
+/// Reads until the memory is full or the input ends; how much that was. [`Read::read_to_end`] would zero memory each time.
+fn fill(input: &mut dyn Read, memory: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < memory.len() {
+        match input.read(&mut memory[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// A file that counts what is read of it.
@@ -151,6 +169,24 @@ mod tests {
                 return blocks;
             }
         }
+    }
+
+    #[test]
+    fn blocks_end_at_the_same_places_whatever_their_memory_held_before() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        (0..1_000).for_each(|line| writeln!(file, "{line}").unwrap());
+        let ends = |spare: Vec<Vec<u8>>| {
+            let spare = Arc::new(Mutex::new(spare));
+            let mut lines = Lines::open(file.path(), Packing::Plain, &Arc::default(), &spare).unwrap();
+            std::iter::from_fn(move || {
+                let (block, is_last) = lines.next_of(64).unwrap();
+                (!is_last).then(|| block.to_vec())
+            })
+            .collect::<Vec<_>>()
+        };
+        let fresh = ends(Vec::new());
+        assert!(fresh.len() > 50);
+        assert_eq!(fresh, ends(vec![vec![b'\n'; 3], vec![b'x'; 5_000], vec![b'\n'; 64]]));
     }
 
     #[test]

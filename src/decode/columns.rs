@@ -1,7 +1,7 @@
 //! The columns of a batch under construction.
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, StringViewBuilder,
+    Array, ArrayBuilder, ArrayRef, BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, StringViewBuilder,
     TimestampMicrosecondBuilder, new_null_array,
 };
 use arrow::datatypes::DataType;
@@ -26,8 +26,8 @@ pub enum Column {
     Attributes(StringViewBuilder),
     Partition(Int32Builder),
     Offset(Int64Builder),
-    /// A column that nobody reads, with so many rows.
-    Unread(DataType, usize),
+    /// A column that nobody reads: nulls, of which each batch takes as many as it has rows.
+    Unread(ArrayRef),
 }
 
 /// What a row has beside the fields of its record.
@@ -54,9 +54,9 @@ impl Column {
     }
 
     /// Appends one value; `scratch` is for text with escapes.
+    #[inline(always)]
     pub fn append(&mut self, slot: &Slot<'_>, rest: &Rest<'_>, scratch: &mut String) {
         match (self, slot) {
-            (Column::Unread(_, rows), _) => *rows += 1,
             (Column::Time(column), _) => column.append_value(rest.time),
             (Column::Attributes(column), _) => column.append_option(rest.attributes),
             (Column::Partition(column), _) => column.append_value(rest.record.partition),
@@ -83,12 +83,17 @@ impl Column {
             Column::Int64(column) | Column::Offset(column) => column.append_null(),
             Column::Float(column) => column.append_null(),
             Column::Bool(column) => column.append_null(),
-            Column::Unread(_, rows) => *rows += 1,
+            Column::Unread(_) => {}
         }
     }
 
-    /// The values appended since the last call.
-    pub fn finish(&mut self) -> ArrayRef {
+    /// A column that nobody reads.
+    pub fn unread(data_type: &DataType) -> Self {
+        Column::Unread(new_null_array(data_type, 0))
+    }
+
+    /// The values appended since the last call, which are `rows`.
+    pub fn finish(&mut self, rows: usize) -> ArrayRef {
         let builder: &mut dyn ArrayBuilder = match self {
             Column::Text(column) | Column::Attributes(column) => column,
             Column::Time(column) => column,
@@ -96,7 +101,12 @@ impl Column {
             Column::Int64(column) | Column::Offset(column) => column,
             Column::Float(column) => column,
             Column::Bool(column) => column,
-            Column::Unread(data_type, rows) => return new_null_array(data_type, std::mem::take(rows)),
+            Column::Unread(nulls) => {
+                if nulls.len() < rows {
+                    *nulls = new_null_array(nulls.data_type(), rows);
+                }
+                return nulls.slice(0, rows);
+            }
         };
         builder.finish()
     }

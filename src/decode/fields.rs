@@ -162,6 +162,7 @@ fn hash(name: &str) -> usize {
 
 impl Field {
     /// The value as this column's, or why it cannot be.
+    #[inline(always)]
     pub fn read<'a>(&self, value: Value<'a>) -> Result<Slot<'a>, Rejection> {
         match (self.kind, value.kind) {
             (_, Json::Null) => Ok(Slot::Null),
