@@ -3,7 +3,8 @@
 //! `cargo bench --bench query` writes thirty days of telemetry, 2 million logs (`MATURION_BENCH_ROWS` changes that; the
 //! full run is 50 million and takes some gigabytes of disk), and the windows of two pipelines over them, through the
 //! store's own writer and maintenance. Then each statement is asked warm, of Maturion as a client would ask it, and of DuckDB over
-//! the live files. DuckDB comes from PyPI into a virtual environment of its own (`MATURION_BENCH_PYTHON` names a Python
+//! the live files. Beside the wall time stands the mean processor time of an answer, which other work on the machine
+//! disturbs less. DuckDB comes from PyPI into a virtual environment of its own (`MATURION_BENCH_PYTHON` names a Python
 //! that has it already). `MATURION_BENCH_FOLDER` names a folder whose store is kept and asked again; a run that was
 //! stopped while it wrote goes on there.
 
@@ -108,7 +109,8 @@ fn by_hour(name: &'static str, hour: &str) -> Question {
     Question { name, ours, theirs, rounds: WIDE_ROUNDS, bar: Some(Duration::from_secs(1)) }
 }
 
-/// DuckDB over the live files: for each line with a statement a line with the milliseconds that it took, and its rows.
+/// DuckDB over the live files: for each line with a statement a line with the milliseconds that it took, of the wall and of
+/// the processor, and its rows.
 const SCRIPT: &str = r#"
 import duckdb, json, sys, time
 db = duckdb.connect()
@@ -123,9 +125,9 @@ def text(value):
         return ""
     return repr(float(value)) if isinstance(value, float) else str(value)
 for line in sys.stdin:
-    began = time.perf_counter()
+    began, before = time.perf_counter(), time.process_time()
     rows = db.sql(json.loads(line)).fetchall()
-    took = (time.perf_counter() - began) * 1e3
+    took = [(time.perf_counter() - began) * 1e3, (time.process_time() - before) * 1e3]
     print(json.dumps([took, ["\t".join(text(value) for value in row) for row in rows]]), flush = True)
 "#;
 
@@ -145,7 +147,7 @@ fn main() {
     println!("written in {:.0} s", began.elapsed().as_secs_f64());
     let mut duck = Duck::start(&python(folder), folder, &store);
     let engine = Engine::start(table_source(Arc::clone(&store), || NOW), Limits::default()).expect("an engine");
-    println!("{:56} {:>21} {:>21} {:>7}", "", "Maturion p50    p95", "DuckDB p50    p95", "ratio");
+    println!("{:56} {:>21} {:>21} {:>7} {:>20}", "", "Maturion p50    p95", "DuckDB p50    p95", "ratio", "processor");
     for question in questions() {
         let (mut ours, mut theirs, mut rows) = (Vec::new(), Vec::new(), 0);
         // In turn, so that whatever else the machine does falls on both. The first round fills the caches.
@@ -160,16 +162,21 @@ fn main() {
                 theirs.push(their_time);
             }
         }
+        let processor =
+            [&ours, &theirs].map(|times| times.iter().map(|time| time[1]).sum::<f64>() / times.len() as f64);
+        let [ours, theirs] = [ours, theirs].map(|times| times.iter().map(|time| time[0]).collect::<Vec<_>>());
         let (ours, theirs) = ((at(&ours, 0.5), at(&ours, 0.95)), (at(&theirs, 0.5), at(&theirs, 0.95)));
         let bar = question.bar.map_or(String::new(), |bar| format!(", bar {bar:?}"));
         println!(
-            "{:56} {:8.1} ms {:7.1} ms {:7.1} ms {:7.1} ms {:7.2}  {rows} rows, the same{bar}",
+            "{:56} {:8.1} ms {:7.1} ms {:7.1} ms {:7.1} ms {:7.2} {:6.0} ms {:6.0} ms  {rows} rows, the same{bar}",
             question.name,
             ours.0,
             ours.1,
             theirs.0,
             theirs.1,
             ours.0 / theirs.0,
+            processor[0],
+            processor[1],
         );
     }
 }
@@ -180,12 +187,23 @@ fn at(times: &[f64], share: f64) -> f64 {
     times[((times.len() as f64 * share) as usize).min(times.len() - 1)]
 }
 
-/// Milliseconds, and the rows.
-fn ask(engine: &Arc<Engine>, sql: &str) -> (f64, Vec<String>) {
-    let began = Instant::now();
+/// Milliseconds of the wall and of the processor, and the rows.
+fn ask(engine: &Arc<Engine>, sql: &str) -> ([f64; 2], Vec<String>) {
+    let (began, before) = (Instant::now(), processor());
     let mut found = engine.run_waiting(&Principal::Operator, sql).expect("planned");
     let batches = std::iter::from_fn(|| found.wait()).collect::<Result<Vec<_>, _>>().expect("rows");
-    (began.elapsed().as_secs_f64() * 1e3, batches.iter().flat_map(texts).collect())
+    let took = [began.elapsed().as_secs_f64() * 1e3, processor() - before];
+    (took, batches.iter().flat_map(texts).collect())
+}
+
+/// Milliseconds of the processor that the threads of this process have had.
+fn processor() -> f64 {
+    // A thread may end meanwhile.
+    let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+        let times = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        Some(times.split(' ').next()?.parse::<f64>().ok()? / 1e6)
+    };
+    std::fs::read_dir("/proc/self/task").expect("Linux").filter_map(of_thread).sum()
 }
 
 /// Rows as lines of texts; times as microseconds.
@@ -236,8 +254,8 @@ impl Duck {
         Duck { process, statements, answers }
     }
 
-    /// Milliseconds, and the rows.
-    fn ask(&mut self, sql: &str) -> (f64, Vec<String>) {
+    /// Milliseconds of the wall and of the processor, and the rows.
+    fn ask(&mut self, sql: &str) -> ([f64; 2], Vec<String>) {
         writeln!(self.statements, "{}", serde_json::json!(sql)).expect("asked");
         let answer = self.answers.next().expect("DuckDB is there").expect("an answer");
         serde_json::from_str(&answer).expect("an answer")
