@@ -126,8 +126,8 @@ fn a_question_that_is_too_long_is_refused_before_it_is_sent() {
     let door = open(Some(engine()), None);
     let mut connection = std::net::TcpStream::connect(door.address()).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let head = "POST /api/v1/query HTTP/1.1\r\nhost: door\r\nconnection: close\r\ncontent-type: application/json\r\n";
-    write!(connection, "{head}content-length: {}\r\n\r\n", 3 << 20).unwrap();
+    let head = format!("POST /api/v1/query HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", door.address());
+    write!(connection, "{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n", 3 << 20).unwrap();
     let mut said = String::new();
     connection.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("HTTP/1.1 413") && said.contains("{\"error\":"), "{said}");
