@@ -1,5 +1,7 @@
 //! The forms into which Grafana's PostgreSQL plugin expands its macros, against rows counted by hand.
 
+use datafusion::execution::FunctionRegistry;
+
 use super::tables::{NOON, after_noon};
 use super::{ONE, both, csv, door, engine, organisation, psql};
 
@@ -45,6 +47,22 @@ fn a_time_group_is_the_start_of_its_interval() {
         assert_eq!(cells[2] as usize, 5);
         let mean = (0..5).map(|inside| (place * 5 + inside) as f64 * 1.5).sum::<f64>() / 5.0;
         assert!((cells[1] - mean).abs() < 1e-9, "{row}");
+    }
+}
+
+#[test]
+fn a_truncated_time_is_the_start_of_its_window_and_asks_no_calendar() {
+    let (engine, one) = (engine(), organisation(ONE));
+    for (granularity, window) in [("minute", "1 minute"), ("hour", "1 hour"), ("day", "1 day")] {
+        let rows = |time: String| {
+            csv(&engine, &one, &format!("SELECT {time} AS time, count(*) FROM logs GROUP BY 1 ORDER BY 1"))
+        };
+        let truncated = rows(format!("date_trunc('{granularity}', timestamp)"));
+        assert_eq!(truncated, rows(format!("tumble(timestamp, INTERVAL '{window}')")));
+    }
+    let context = engine.session(&one).unwrap().context().clone();
+    for name in ["date_trunc", "datetrunc"] {
+        assert_ne!(context.udf(name).unwrap(), datafusion::functions::datetime::date_trunc(), "{name}");
     }
 }
 
