@@ -23,11 +23,12 @@ use recent::Recent;
 
 mod acting;
 mod circumstances;
+mod handover;
 mod life;
 pub mod outputs;
 mod recent;
 
-/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes.
+/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes, and two more once it has lines of logs.
 pub const INCIDENTS_MAX: usize = 200_000;
 
 /// Modules that are told apart; more are not counted, so that a share of them is overrated rather than underrated.
