@@ -242,6 +242,8 @@ pub struct ProposalNote {
     pub action_id: String,
     /// `requests_per_minute from 100 to 150 in config/limits.toml`.
     pub change: String,
+    /// False from before anything is sent until it is known what became of it.
+    pub is_settled: bool,
     /// The pull request. Another incident may have made it.
     pub number: Option<u64>,
     /// How it was, or why there is none.

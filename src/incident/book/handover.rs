@@ -1,8 +1,8 @@
 //! What is kept of handing an incident over to people: what its ticket rests on, and what was proposed.
 
 use super::Book;
-use crate::incident::ProposalNote;
 use crate::incident::witness::Witness;
+use crate::incident::{Incident, ProposalNote};
 
 impl Book {
     /// What the logs say. It is heard once: the ticket that was written from it stays as it is.
@@ -12,10 +12,17 @@ impl Book {
         self.written(id);
     }
 
-    /// What became of a proposal. It is made once.
+    /// What is known of a proposal. Once it is settled it stays so.
     pub fn proposed(&mut self, id: &str, note: ProposalNote) {
-        let Some(incident) = self.incidents.get_mut(id).filter(|incident| incident.proposal.is_none()) else { return };
+        let Some(incident) = self.incidents.get_mut(id).filter(|incident| !incident.has_settled()) else { return };
         incident.proposal = Some(Box::new(note));
         self.written(id);
+    }
+}
+
+impl Incident {
+    /// True once it is known what became of proposing what helped.
+    fn has_settled(&self) -> bool {
+        self.proposal.as_ref().is_some_and(|note| note.is_settled)
     }
 }

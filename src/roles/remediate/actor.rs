@@ -180,14 +180,14 @@ impl Actor {
             }
         };
         let change = change_words(change);
-        self.book.proposed(id, ProposalNote { action_id, change, number, words });
+        self.book.proposed(id, ProposalNote { action_id, change, is_settled: true, number, words });
     }
 
-    /// The next proposal. What another incident has proposed already is noted, and not done again.
+    /// The next proposal. What is going to be proposed is written first, and what another incident has proposed is not done again.
     fn propose(&mut self, at: Moment) -> Option<Task> {
         let proposals = self.proposals.as_mut().filter(|_| !self.in_flight.contains(&Key::Propose))?;
-        let (task, known) = proposals.next(&self.book, at);
-        for (id, note) in known {
+        let (task, notes) = proposals.next(&self.book, at);
+        for (id, note) in notes {
             self.book.proposed(&id, note);
         }
         task

@@ -2,7 +2,8 @@
 //!
 //! An action changed one number, and was verified. Where that number stands in the repository is configured; then a draft
 //! pull request proposes the change there, once for each incident, and for one change while any incident remembers it.
-//! What became of it is in the incident's state, so it is proposed again only if nobody knows whether it was.
+//! That it is going to be proposed is in the incident's state before anything is sent, and then what became of it: so it is
+//! proposed again only if nobody knows whether it was, and by nobody else.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ use crate::tickets::render::Style;
 /// What is done before a change is merged, by people: the plan's list.
 const TO_DO: [&str; 4] =
     ["Unit tests added/updated", "Integration tests pass", "QA checklist completed", "No regression detected"];
+
+/// How often it is looked whether the same change, which another incident is proposing, is settled.
+const OTHERS_WAIT: Micros = 1_000_000;
 
 /// See the module's head.
 pub(super) struct Proposals {
@@ -55,31 +59,31 @@ impl Proposals {
         self.due.insert(id.to_owned(), at);
     }
 
-    /// The next proposal, and what is known already. One at a time, so that none is made beside another of the same change.
+    /// The next proposal, and what is to be noted. That it is going to be made is noted first, so that no other incident
+    /// proposes the same meanwhile, whoever dies.
     pub(super) fn next(&mut self, book: &Book, at: Moment) -> (Option<Task>, Vec<(String, ProposalNote)>) {
-        let mut known = Vec::new();
+        let mut notes = Vec::new();
         let due = self.due.iter().filter(|(_, due)| **due <= at.elapsed).map(|(id, _)| id.clone());
         for id in due.collect::<Vec<_>>() {
             self.due.remove(&id);
             let Some((incident, wanted)) = book.incident(&id).and_then(|one| Some((one, self.wanted(one)?))) else {
                 continue;
             };
-            let words = change_words(&wanted.change);
-            let of_others = book.incidents().filter_map(|other| other.proposal.as_deref());
-            if let Some(other) = of_others.filter(|note| note.number.is_some()).find(|note| note.change == words) {
-                known.push((id, ProposalNote { action_id: wanted.attempt.action_id.clone(), ..other.clone() }));
-                continue;
+            if incident.proposal.is_some() {
+                return (self.task(incident, &wanted), notes);
             }
-            if let Some(task) = self.task(incident, &wanted) {
-                return (Some(task), known);
+            match others(book, &notes, &wanted) {
+                None => notes.push((id, wanted.note())),
+                Some(note) if !note.is_settled => self.again(&id, at.elapsed.saturating_add(OTHERS_WAIT)),
+                Some(note) => notes.push((id, ProposalNote { action_id: wanted.attempt.action_id.clone(), ..note })),
             }
         }
-        (None, known)
+        (None, notes)
     }
 
-    /// A change of an incident that was verified and not proposed yet. The ticket comes first, as the proposal names it.
+    /// A change of an incident that was verified, and of whose proposal nothing is settled. The ticket comes first, as the proposal names it.
     fn wanted<'a>(&'a self, incident: &'a Incident) -> Option<Wanted<'a>> {
-        if incident.proposal.is_some() || incident.ticket.is_none() {
+        if incident.proposal.as_ref().is_some_and(|note| note.is_settled) || incident.ticket.is_none() {
             return None;
         }
         incident.attempts.iter().filter(|attempt| has_helped(attempt)).find_map(|attempt| {
@@ -140,6 +144,27 @@ impl Proposals {
                 .map(|name| format!("{name} (code review)"))
                 .into_iter()
                 .collect(),
+        }
+    }
+}
+
+/// What other incidents have of the same change: a pull request, or the intent to make one.
+fn others(book: &Book, notes: &[(String, ProposalNote)], wanted: &Wanted<'_>) -> Option<ProposalNote> {
+    let words = change_words(&wanted.change);
+    let written = book.incidents().filter_map(|other| other.proposal.as_deref());
+    let same = written.chain(notes.iter().map(|(_, note)| note)).filter(|note| note.change == words);
+    same.filter(|note| note.number.is_some() || !note.is_settled).max_by_key(|note| note.is_settled).cloned()
+}
+
+impl Wanted<'_> {
+    /// Before anything is sent.
+    fn note(&self) -> ProposalNote {
+        ProposalNote {
+            action_id: self.attempt.action_id.clone(),
+            change: change_words(&self.change),
+            is_settled: false,
+            number: None,
+            words: String::new(),
         }
     }
 }

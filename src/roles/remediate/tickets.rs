@@ -196,7 +196,7 @@ fn description(incident: &Incident) -> String {
 
 fn proposal(incident: &Incident) -> String {
     let words = next_step(incident);
-    match incident.proposal.as_deref() {
+    match incident.proposal.as_deref().filter(|note| note.is_settled) {
         Some(note) if note.number.is_some() => format!("{words} It is proposed to change {} for good.", note.change),
         Some(note) => format!("{words} No pull request proposes to change {} for good: {}.", note.change, note.words),
         None => words,

@@ -251,7 +251,7 @@ impl Scene {
     /// True once every incident knows what became of its proposal, and its ticket says so.
     fn is_told(&self, words: &str) -> bool {
         let bodies = self.bodies();
-        let is_noted = |incident: &Value| incident["proposal"]["change"].is_string();
+        let is_noted = |incident: &Value| incident["proposal"]["is_settled"] == true;
         self.incidents().iter().filter(|incident| is_noted(incident)).count() == self.modules.len()
             && bodies.len() == self.modules.len()
             && bodies.iter().all(|body| body.contains(words))
