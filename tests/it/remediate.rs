@@ -5,3 +5,4 @@ mod crash;
 mod example;
 mod plane;
 mod platform;
+mod stopped;

@@ -13,7 +13,7 @@ use crate::incident::book::Book;
 use crate::incident::claim::RuleFacts;
 use crate::incident::witness::Unheard;
 use crate::incident::{Incident, Phase};
-use crate::model::pipeline::{Micros, RuleName, Severity, Source, Technique};
+use crate::model::pipeline::{Micros, Severity, Source, Technique};
 use crate::roles::remediate::hands::Task;
 use crate::roles::remediate::witness::Question;
 use crate::tickets::render::Style;
@@ -89,8 +89,8 @@ impl Tickets {
         }
         // Ids and fingerprints are hexadecimal, as the book hears no others.
         let identity = Identity::new(&id, incident.epoch.into(), &incident.fingerprint).ok()?;
-        let name = RuleName { pipeline: incident.pipeline.clone(), rule: incident.rule.clone() };
-        let desired = render(&report(incident, identity.clone(), book.rules().get(&name)), &self.style);
+        let facts = book.rules().get(&incident.rule_name());
+        let desired = render(&report(incident, identity.clone(), facts), &self.style);
         let written = hash(&format!("{desired:?}"));
         let note = incident.ticket.as_ref();
         if note.is_some_and(|note| note.written == written) {
