@@ -25,13 +25,14 @@ use sources::Sources;
 
 mod acting;
 mod circumstances;
+mod handover;
 mod life;
 pub mod outputs;
 mod platform;
 mod recent;
 mod sources;
 
-/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes.
+/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes, and two more once it has lines of logs.
 pub const INCIDENTS_MAX: usize = 200_000;
 
 /// The header of a message on `maturion.intents` that says what it is: …

@@ -44,9 +44,11 @@ use tickets::Moment;
 mod actor;
 pub mod hands;
 mod notices;
+mod proposals;
 mod restoring;
 mod tickets;
 mod windows;
+pub mod witness;
 mod writing;
 
 /// Its name on the status board.

@@ -77,7 +77,9 @@ impl Book {
             decide_at: (confirms || !has_remedy).then_some(now),
             respond_by: None,
             hold_until: None,
+            witness: None,
             ticket: None,
+            proposal: None,
             evidence_sql: claim.evidence_sql,
         };
         if let Some(module) = &incident.module {

@@ -84,7 +84,7 @@ impl Platform {
 
     pub fn hands(&self) -> PlatformHands {
         let adapters = Arc::new(Adapters::new(&[self.plane.control()], &[]).unwrap());
-        PlatformHands::new(&Reach { adapters, github: None, sender: None }).unwrap()
+        PlatformHands::new(&Reach { adapters, github: None, logs: None, sender: None }).unwrap()
     }
 
     pub fn worker<H: Hands>(&self, hands: H) -> Worker<H> {
