@@ -331,32 +331,126 @@ fn look_alike(chance: &mut StdRng, text: &str) -> String {
     }
 }
 
-#[test]
-fn no_prohibited_intent_is_allowed() {
+/// What the generator asked for.
+#[derive(Debug, Default)]
+struct Hunt {
+    /// How often each way to spoil was gone.
+    ways: BTreeMap<&'static str, usize>,
+    done: usize,
+}
+
+/// Shows so many intents to what decides; the first that the oracle sees otherwise is the error, with its number.
+fn hunt(
+    seed: u64,
+    intents: usize,
+    decide: impl Fn(usize, &Intent, &Circumstances) -> Decision,
+) -> Result<Hunt, (usize, String)> {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut hunt = Hunt::default();
+    for number in 0..intents {
+        let (mut intent, mut case) = allowed(&mut chance);
+        let spoilt: Vec<&str> =
+            (0..chance.random_range(0..=3)).map(|_| spoil(&mut chance, &mut intent, &mut case)).collect();
+        spoilt.iter().for_each(|way| *hunt.ways.entry(way).or_default() += 1);
+        let (judged, decision) = (prohibited(&intent, &case), decide(number, &intent, &case));
+        // Two ways can undo each other: a replay and an attempt out of order may be the next attempt.
+        let is_odd = spoilt.len() < 2 && judged.is_some() == spoilt.is_empty();
+        let wrong = match (judged, decision.verdict) {
+            _ if is_odd => "the oracle sees it otherwise",
+            (Some(_), Verdict::Act | Verdict::Observe) => "prohibited, and allowed",
+            (None, Verdict::Refuse | Verdict::Observe) => "allowed, and refused",
+            (Some(_), Verdict::Refuse) | (None, Verdict::Act) => {
+                hunt.done += usize::from(decision.verdict == Verdict::Act);
+                continue;
+            }
+        };
+        let told = format!("seed {seed}, intent {number}: {spoilt:?} {judged:?}\n{intent:?}\n{case:?}\n{decision:?}");
+        return Err((number, format!("{wrong}: {told}")));
+    }
+    Ok(hunt)
+}
+
+fn seed() -> u64 {
     let seed = std::env::var("MATURION_ADVERSARIAL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_251_203);
     println!("MATURION_ADVERSARIAL_SEED={seed}");
-    let mut chance = StdRng::seed_from_u64(seed);
+    seed
+}
+
+#[test]
+fn no_prohibited_intent_is_allowed() {
     let targets = MODULES.map(str::to_owned);
     let mut texts = PolicyTexts::shipped();
     texts.policy.text = super::tests::EVERYTHING.to_owned();
     let policies = [permissive(), Policy::compile(&texts, &targets).expect("usable")];
-    let (mut ways, mut done) = (BTreeMap::<&str, usize>::new(), 0);
-    for number in 0..INTENTS {
-        let (mut intent, mut case) = allowed(&mut chance);
-        let spoilt: Vec<&str> =
-            (0..chance.random_range(0..=3)).map(|_| spoil(&mut chance, &mut intent, &mut case)).collect();
-        spoilt.iter().for_each(|way| *ways.entry(way).or_default() += 1);
-        let (judged, decision) = (prohibited(&intent, &case), policies[number % 2].decide(&intent, &case));
-        let told =
-            || format!("seed {seed}, intent {number}: {spoilt:?} {judged:?}\n{intent:?}\n{case:?}\n{decision:?}");
-        assert!(judged.is_none() || decision.verdict == Verdict::Refuse, "prohibited, and allowed: {}", told());
-        assert!(judged.is_some() || decision.verdict == Verdict::Act, "allowed, and refused: {}", told());
-        if spoilt.len() < 2 {
-            // Two ways can undo each other: a replay and an attempt out of order may be the next attempt.
-            assert_eq!(judged.is_some(), !spoilt.is_empty(), "the oracle sees it otherwise: {}", told());
-        }
-        done += usize::from(decision.verdict == Verdict::Act);
-    }
+    let hunted = hunt(seed(), INTENTS, |number, intent, case| policies[number % 2].decide(intent, case));
+    let Hunt { ways, done } = hunted.unwrap_or_else(|(_, told)| panic!("{told}"));
     assert!(done > INTENTS / 10, "{done} of {INTENTS} are allowed: the test asks for nothing");
     assert!(ways.len() == 16 && ways.values().all(|count| *count > INTENTS / 50), "{ways:?}");
+}
+
+/// What a mutant does not see: it looks away from it before the true policy decides.
+type Blindness = fn(&mut Intent, &mut Circumstances);
+
+/// Floors with a hole. Each lets one thing pass that is prohibited, and nothing else.
+const MUTANTS: [(&str, Blindness); 10] = [
+    ("one prohibited kind counts as a restart", |intent, _| instead(&mut intent.action, "hotfix", "function_recycle")),
+    ("kinds are read without regard to case", |intent, _| {
+        if intent.action == "FUNCTION_RECYCLE" {
+            intent.action.make_ascii_lowercase();
+        }
+    }),
+    ("one protected target counts as a module", |intent, _| instead(&mut intent.target, "userAuth", "pit")),
+    ("marks that nobody sees are left out", |intent, _| {
+        intent.target.retain(|letter| !"\u{200b}\u{feff}\u{00ad}".contains(letter));
+    }),
+    ("an unknown organisation counts as one", |intent, _| {
+        if intent.organisation_id.as_deref() == Some("unknown") {
+            intent.organisation_id = Some("org_1".to_owned());
+        }
+    }),
+    ("many organisations count as one", |_, case| case.tenants_affected = case.tenants_affected.min(1)),
+    ("a value that nobody read counts as read", |intent, case| {
+        if let (None, Some(change)) = (case.value_before, &intent.change) {
+            case.value_before = Some(change.from);
+        }
+    }),
+    ("what is no number above zero counts as half as much again", |intent, _| {
+        let is_number = |to: f64| to.is_finite() && to > 0.0;
+        if let Some(change) = intent.change.as_mut().filter(|change| !is_number(change.to)) {
+            change.to = change.from * 1.5;
+        }
+    }),
+    ("a change of the schema counts as trivial", |_, case| {
+        if case.scope == Scope::Schema {
+            case.scope = Scope::Trivial;
+        }
+    }),
+    ("an attempt that was made counts as the next one", |intent, case| {
+        intent.attempt = intent.attempt.max(case.attempts.saturating_add(1));
+    }),
+];
+/// A hole that so many intents do not find is not found.
+const MUTANT_INTENTS: usize = 20_000;
+
+fn instead(text: &mut String, one: &str, other: &str) {
+    if text == one {
+        other.clone_into(text);
+    }
+}
+
+/// The hunt is worth something only if it sees what it is for.
+#[test]
+fn every_hole_in_the_floor_is_found() {
+    let (seed, policy) = (seed(), permissive());
+    for (hole, look_away) in MUTANTS {
+        let decide = |_: usize, intent: &Intent, case: &Circumstances| {
+            let (mut intent, mut case) = (intent.clone(), case.clone());
+            look_away(&mut intent, &mut case);
+            policy.decide(&intent, &case)
+        };
+        let found = hunt(seed, MUTANT_INTENTS, decide);
+        let Err((number, told)) = found else { panic!("{hole}: not found among {MUTANT_INTENTS} intents") };
+        assert!(told.starts_with("prohibited, and allowed"), "{hole}: {told}");
+        println!("{hole}: found by intent {number}");
+    }
 }
