@@ -272,7 +272,7 @@ impl Book {
         }
     }
 
-    /// Time has come to `now`: deadlines that are over are acted upon. `token` is that of attempts that begin.
+    /// Time has come to `now`: deadlines that are over are acted upon. `token` is that of what begins.
     pub fn tick(&mut self, now: Micros, token: u64) {
         for id in self.silences.expire(now) {
             self.outputs.silences.push((id, None));
@@ -305,7 +305,7 @@ impl Book {
         if respond {
             self.escalate(id, EscalationReason::Unanswered, now);
         }
-        self.attempts_due(id, now);
+        self.attempts_due(id, now, token);
         if self.incidents.get(id).is_some_and(|incident| is_due(incident.decide_at)) {
             self.consider(id, now, token);
         }

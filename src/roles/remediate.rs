@@ -164,7 +164,9 @@ impl<H: Hands> Remediate<H> {
             let at = Moment { wall: now, elapsed: micros(self.runtime.clock.elapsed()) };
             actor.hear_answers(&mut self.hands, at);
             actor.windows.read(&self.runtime, &mut actor.book, now)?;
-            actor.book.tick(now, actor.chain.head().seq + 1);
+            if actor.windows.is_caught_up() {
+                actor.book.tick(now, actor.chain.head().seq + 1);
+            }
         }
         let has_more = !mail.forward.is_empty() || self.actor.as_ref().is_some_and(|actor| actor.has_more(now));
         let is_due = self.is_behind() && self.since_commit() >= QUIET_COMMIT_INTERVAL;

@@ -3,5 +3,8 @@
 mod commands;
 mod crash;
 mod example;
+mod expiring;
+mod limited;
 mod plane;
 mod platform;
+mod rolled_back;

@@ -37,7 +37,7 @@ impl Book {
             target_seen: incident.module.is_some() && incident.is_confirmed,
             tenants_affected: if is_for_one { 1 } else { EVERYONE },
             value_before: intent.change.as_ref().map(|change| change.from),
-            lease: self.lease(id, &intent.target),
+            lease: self.lease(id, intent),
             actions_last_hour: self.counts(intent, now),
             unverified_in_a_row,
             last_unverified,
@@ -55,11 +55,15 @@ impl Book {
         self.recent.counts(&intent.action, &intent.target, intent.organisation_id.as_deref(), now)
     }
 
-    /// An attempt of another incident that works on the target.
-    fn lease(&self, id: &str, target: &str) -> Option<Lease> {
-        let others = self.active.iter().filter(|other| *other != id).filter_map(|other| self.incidents.get(other));
-        let mut attempts = others.flat_map(|incident| &incident.attempts);
-        let holder = attempts.find(|attempt| attempt.is_busy() && attempt.intent.target == target)?;
+    /// An attempt of another incident that works on the target, or one whose temporary change of the same thing lasts:
+    /// a second change would find what the first one left, and restore that when both are over.
+    fn lease(&self, id: &str, intent: &Intent) -> Option<Lease> {
+        let active = self.active.iter().filter_map(|other| self.incidents.get(other));
+        let mut attempts = active.flat_map(|incident| incident.attempts.iter().map(move |attempt| (incident, attempt)));
+        let (_, holder) = attempts.find(|(incident, attempt)| {
+            let is_at_work = incident.incident_id != id && attempt.is_busy();
+            attempt.intent.target == intent.target && (is_at_work || attempt.lasts(intent))
+        })?;
         Some(Lease { holder: holder.action_id.clone(), until: holder.due_at.unwrap_or(Micros::MAX) })
     }
 
