@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::attempt::Job;
 use super::claim::{Claim, ClaimError, RuleFacts, Rules};
@@ -71,6 +72,9 @@ impl Settings {
     }
 }
 
+/// The longest name of a person, in bytes.
+pub const PERSON_BYTES_MAX: usize = 200;
+
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -93,6 +97,31 @@ pub enum Command {
         id: String,
         by: String,
     },
+}
+
+/// Why a command is not followed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CommandError {
+    #[error("there is no incident of that id")]
+    UnknownIncident,
+    #[error(transparent)]
+    Silence(#[from] SilenceError),
+}
+
+impl Command {
+    /// True if it says who asks, in a name of this world.
+    pub fn is_signed(&self) -> bool {
+        let (Command::Acknowledge { by, .. }
+        | Command::Unlock { by, .. }
+        | Command::Silence { by, .. }
+        | Command::EndSilence { by, .. }) = self;
+        is_person(by)
+    }
+}
+
+/// True if it can be the name of a person.
+pub fn is_person(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= PERSON_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
 /// See the module's head.
@@ -218,8 +247,13 @@ impl Book {
     }
 
     /// Does what a person asks, or says why not.
-    pub fn command(&mut self, command: Command, now: Micros) -> Result<(), SilenceError> {
+    pub fn command(&mut self, command: Command, now: Micros) -> Result<(), CommandError> {
         match command {
+            Command::Acknowledge { incident_id, .. } | Command::Unlock { incident_id, .. }
+                if !self.incidents.contains_key(&incident_id) =>
+            {
+                return Err(CommandError::UnknownIncident);
+            }
             Command::Acknowledge { incident_id, by } => self.acknowledge(&incident_id, by, now),
             Command::Unlock { incident_id, by } => self.unlock(&incident_id, &by, now),
             Command::Silence { silence, by } => {

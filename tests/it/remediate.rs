@@ -4,6 +4,7 @@ mod commands;
 mod crash;
 mod example;
 mod expiring;
+mod forged;
 mod killed;
 mod limited;
 mod plane;
