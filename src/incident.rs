@@ -29,6 +29,9 @@
 //! - **Flapping** (four changes within twenty windows) keeps an incident open and forbids acting.
 //! - **A message is a claim**: what it names must be a rule of this installation, with that rule's numbers
 //!   ([`claim`]). Remedy, scope and severity come from the rule.
+//! - **Evidence moves severity**: what half of the organisations have at once, or what persists although everything was
+//!   tried, is worse than the rule says; what was verified is milder until it is over.
+//! - **A silent source** (the deadman) is an incident of its own, and nothing is done on the word of its last windows.
 //! - **Every deadline is an absolute time in the incident**, so a restart changes none of them.
 //!
 //! `incident` is pure: time is an argument, and what it wants done stands in [`book::Outputs`] and [`attempt::Job`].
@@ -38,7 +41,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::model::detection::BaselineSummary;
-use crate::model::pipeline::{Micros, Scope, Severity};
+use crate::model::pipeline::{Micros, RuleName, Scope, Severity};
 use crate::model::series::{Label, Series, stable_id};
 use crate::model::time::{rfc3339, rfc3339_or_null};
 use attempt::{Attempt, Stage};
@@ -258,6 +261,11 @@ impl Incident {
     fn proven_until(&self) -> Micros {
         let until = |attempt: &Attempt| attempt.proof.counts_from.max(attempt.proof.counted_to);
         self.attempts.iter().map(until).max().unwrap_or(Micros::MIN)
+    }
+
+    /// The full name of its rule.
+    pub fn rule_name(&self) -> RuleName {
+        RuleName { pipeline: self.pipeline.clone(), rule: self.rule.clone() }
     }
 
     /// True unless it is resolved.

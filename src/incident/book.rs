@@ -16,23 +16,31 @@ use super::silence::Silences;
 use super::{Acknowledgement, Escalation, EscalationReason, Incident, Phase, TicketNote};
 use crate::decide::Policy;
 use crate::model::action::Mode;
-use crate::model::pipeline::{Micros, RuleName, Severity};
+use crate::model::pipeline::{Micros, Severity};
 use crate::model::series::Series;
 use crate::model::silence::{Silence, SilenceError};
 use outputs::{Fact, FactKind, News, NewsKind, Outputs};
+use platform::Platform;
 use recent::Recent;
+use sources::Sources;
 
 mod acting;
 mod circumstances;
 mod life;
 pub mod outputs;
+mod platform;
 mod recent;
+mod sources;
 
 /// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes.
 pub const INCIDENTS_MAX: usize = 200_000;
 
-/// Modules that are told apart; more are not counted, so that a share of them is overrated rather than underrated.
-const MODULES_MAX: usize = 10_000;
+/// The header of a message on `maturion.intents` that says what it is: …
+pub const KIND: &str = "kind";
+/// … a detection, …
+pub const DETECTION: &[u8] = b"detection";
+/// … or a [`Command`].
+pub const COMMAND: &[u8] = b"command";
 
 /// What the operator decided.
 #[derive(Clone, Debug)]
@@ -140,10 +148,8 @@ pub struct Book {
     readings: HashMap<String, f64>,
     /// Incidents for whose decision the present value is to be read.
     wanted: BTreeSet<String>,
-    /// Modules that were heard of.
-    modules: BTreeSet<String>,
-    /// Incidents that make their modules unhealthy.
-    firing: BTreeSet<String>,
+    platform: Platform,
+    sources: Sources,
     /// Incidents with attempts that are not over.
     active: BTreeSet<String>,
     /// Incidents about which closed windows have something to say, by pipeline and series.
@@ -166,8 +172,8 @@ impl Book {
             recent: Recent::default(),
             readings: HashMap::new(),
             wanted: BTreeSet::new(),
-            modules: BTreeSet::new(),
-            firing: BTreeSet::new(),
+            platform: Platform::default(),
+            sources: Sources::default(),
             active: BTreeSet::new(),
             watching: HashMap::new(),
             deadlines: BTreeSet::new(),
@@ -199,6 +205,18 @@ impl Book {
         self.kill_switch = is_on;
     }
 
+    /// True if the operator has stopped everything.
+    pub fn is_stopped(&self) -> bool {
+        self.kill_switch
+    }
+
+    /// How many incidents are in each phase. Looks at every one.
+    pub fn phases(&self) -> BTreeMap<&'static str, u64> {
+        let mut phases = BTreeMap::new();
+        self.incidents.values().for_each(|incident| *phases.entry(incident.phase.name()).or_default() += 1);
+        phases
+    }
+
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.values()
     }
@@ -213,9 +231,7 @@ impl Book {
 
     /// Hears of a module: what is unhealthy is a share of all that are known.
     pub fn saw(&mut self, module: &str) {
-        if self.modules.len() < MODULES_MAX && !self.modules.contains(module) {
-            self.modules.insert(module.to_owned());
-        }
+        self.platform.saw_module(module);
     }
 
     pub fn rules(&self) -> &Rules {
@@ -312,17 +328,13 @@ impl Book {
             self.outputs.silences.push((id, None));
         }
         self.recent.forget_before(now);
+        self.look_for_silence(now);
         while let Some((due, id)) = self.deadlines.first().cloned().filter(|(due, _)| *due <= now) {
             self.deadlines.remove(&(due, id.clone()));
             self.deadline_of.remove(&id);
             self.due(&id, now, token);
             self.plan(&id);
         }
-    }
-
-    /// When [`Book::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Micros> {
-        self.deadlines.first().map(|(due, _)| *due)
     }
 
     fn due(&mut self, id: &str, now: Micros, token: u64) {
@@ -348,7 +360,7 @@ impl Book {
     fn forget(&mut self, id: &str) {
         if let Some(incident) = self.incidents.remove(id) {
             self.active.remove(id);
-            self.firing.remove(id);
+            self.platform.forget(&incident);
             if self.current.get(&incident.fingerprint).is_some_and(|current| current == id) {
                 self.current.remove(&incident.fingerprint);
             }
@@ -363,11 +375,6 @@ impl Book {
             let ready = incident.attempts.iter().filter(move |attempt| attempt.is_ready(now));
             ready.filter_map(move |attempt| Some((incident, attempt.job()?)))
         })
-    }
-
-    /// True if closed windows have something to say about any incident.
-    pub fn is_watching(&self) -> bool {
-        !self.watching.is_empty()
     }
 
     fn watch(&mut self, id: &str) {
@@ -389,9 +396,8 @@ impl Book {
         }
     }
 
-    fn facts_of(&self, incident: &Incident) -> Option<RuleFacts> {
-        let name = RuleName { pipeline: incident.pipeline.clone(), rule: incident.rule.clone() };
-        self.rules.get(&name).cloned()
+    fn facts_of(&self, incident: &Incident) -> Option<&RuleFacts> {
+        self.rules.get(&incident.rule_name())
     }
 
     fn escalate(&mut self, id: &str, reason: EscalationReason, now: Micros) {
@@ -437,7 +443,7 @@ impl Book {
         self.watch(id);
         let Some(incident) = self.incidents.get(id) else { return };
         belongs(&mut self.active, id, incident.running().next().is_some());
-        belongs(&mut self.firing, id, incident.is_grave());
+        self.platform.note(incident);
         let forget = incident.resolved_at.map(|at| at.saturating_add(self.settings.reopen_within));
         let attempts = incident.attempts.iter().map(|attempt| attempt.due_at);
         let fixed = [incident.decide_at, incident.respond_by, incident.hold_until, forget];

@@ -85,7 +85,6 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct RuleFacts {
     pub rule: Rule,
-    pub labels: Vec<String>,
     /// How far the pipeline's windows advance.
     pub slide: Micros,
     pub source: Source,
@@ -96,7 +95,34 @@ pub struct RuleFacts {
 pub struct Rules {
     facts: BTreeMap<RuleName, RuleFacts>,
     /// The pipelines, for the rule that each has without naming it.
-    labels: BTreeMap<String, Vec<String>>,
+    pipelines: BTreeMap<String, PipelineFacts>,
+    /// How far the windows of each source advance that advance least.
+    shortest_slides: BTreeMap<Origin, Micros>,
+}
+
+#[derive(Clone, Debug)]
+struct PipelineFacts {
+    labels: Vec<String>,
+    /// None: it reads windows of a pipeline that is not there.
+    origin: Option<Origin>,
+}
+
+/// Where the telemetry comes from that a pipeline reads, itself or through the windows of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    Logs,
+    Metrics,
+}
+
+impl Origin {
+    pub const ALL: [Origin; 2] = [Origin::Logs, Origin::Metrics];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Logs => "logs",
+            Origin::Metrics => "metrics",
+        }
+    }
 }
 
 /// The body as it is written.
@@ -138,16 +164,18 @@ impl Rules {
     /// The rules of these pipelines, each with how far its windows advance.
     pub fn new<'a>(pipelines: impl Iterator<Item = (&'a Pipeline, Micros)>) -> Rules {
         let mut rules = Rules::default();
+        let pipelines = pipelines.collect::<Vec<_>>();
+        let sources = pipelines.iter().map(|(pipeline, _)| (pipeline.name.as_str(), &pipeline.source)).collect();
         for (pipeline, slide) in pipelines {
-            rules.labels.insert(pipeline.name.clone(), pipeline.series.clone());
+            let origin = origin(&pipeline.source, &sources);
+            if let Some(origin) = origin {
+                let shortest = rules.shortest_slides.entry(origin).or_insert(slide);
+                *shortest = slide.min(*shortest);
+            }
+            rules.pipelines.insert(pipeline.name.clone(), PipelineFacts { labels: pipeline.series.clone(), origin });
             for rule in &pipeline.rules {
                 let name = RuleName { pipeline: pipeline.name.clone(), rule: rule.name.clone() };
-                let facts = RuleFacts {
-                    rule: rule.clone(),
-                    labels: pipeline.series.clone(),
-                    slide,
-                    source: pipeline.source.clone(),
-                };
+                let facts = RuleFacts { rule: rule.clone(), slide, source: pipeline.source.clone() };
                 rules.facts.insert(name, facts);
             }
         }
@@ -161,7 +189,17 @@ impl Rules {
 
     /// The labels of a pipeline's series.
     pub fn labels(&self, pipeline: &str) -> Option<&[String]> {
-        self.labels.get(pipeline).map(Vec::as_slice)
+        self.pipelines.get(pipeline).map(|facts| facts.labels.as_slice())
+    }
+
+    /// Where a pipeline's telemetry comes from.
+    pub fn origin(&self, pipeline: &str) -> Option<Origin> {
+        self.pipelines.get(pipeline)?.origin
+    }
+
+    /// How far those windows advance that advance least, of all that come from there; 0: there are none.
+    pub fn shortest_slide(&self, origin: Origin) -> Micros {
+        self.shortest_slides.get(&origin).copied().unwrap_or(0)
     }
 
     /// Reads a message and checks what it says. `event_type` is its header `ce_type`.
@@ -175,7 +213,7 @@ impl Rules {
 
     fn check(&self, change: Change, body: Body<'_>, now: Micros) -> Result<Claim, ClaimError> {
         let name = RuleName { pipeline: body.pipeline.into_owned(), rule: body.rule.into_owned() };
-        let labels = self.labels.get(&name.pipeline);
+        let labels = self.labels(&name.pipeline);
         let facts = self.facts.get(&name);
         let (Some(labels), true) = (labels, facts.is_some() || name.rule == SERIES_LIMIT) else {
             return Err(ClaimError::UnknownRule { pipeline: name.pipeline, rule: name.rule });
@@ -256,6 +294,18 @@ impl RuleFacts {
             Direction::Both => true,
         }
     }
+}
+
+/// Follows windows of windows to what they are made of. As many steps as there are pipelines are enough for all.
+fn origin<'a>(mut source: &'a Source, sources: &BTreeMap<&str, &'a Source>) -> Option<Origin> {
+    for _ in 0..=sources.len() {
+        source = match source {
+            Source::Logs => return Some(Origin::Logs),
+            Source::Metrics => return Some(Origin::Metrics),
+            Source::Windows(pipeline) => sources.get(pipeline.as_str())?,
+        };
+    }
+    None
 }
 
 /// The series of exactly these labels.

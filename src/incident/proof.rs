@@ -69,6 +69,11 @@ impl ClosedWindow {
         self.row.get("module")?.as_str()
     }
 
+    /// The organisation that it is about, if it is about one.
+    pub fn organisation(&self) -> Option<&str> {
+        self.row.get("organisation_id")?.as_str()
+    }
+
     /// The series of these labels that it is a window of.
     pub fn series(&self, labels: &[String]) -> Option<Series> {
         let of = |name: &String| Some((name.clone(), label(self.row.get(name)?)?));

@@ -13,6 +13,7 @@ use crate::model::pipeline::{Scope, Severity};
 use crate::model::silence::Silence;
 use crate::model::time::format_time;
 
+mod evidence;
 mod story;
 
 use story::{MINUTE, OPENED, RESOLVED, Story, T0, UPDATED};
@@ -45,7 +46,7 @@ fn an_outage_is_acted_upon_once_verified_and_resolved() {
     assert_eq!(outputs.news.last().unwrap().kind, NewsKind::Resolved);
     // Seven days later it is forgotten.
     story.pass(7 * 24 * 60 * MINUTE);
-    assert_eq!(story.book.incidents().count(), 0);
+    assert_eq!(story.of("errors", None), None);
     assert_eq!(story.book.take_outputs().forgotten.len(), 1);
 }
 

@@ -18,6 +18,16 @@ pub enum Mode {
     Act,
 }
 
+impl Mode {
+    /// The mode in a word, as the configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Act => "act",
+        }
+    }
+}
+
 /// What can be done at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

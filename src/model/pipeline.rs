@@ -27,6 +27,8 @@ pub struct Pipeline {
 
 /// The rule that every pipeline has without naming it: it fires while there are more series than the pipeline's limit.
 pub const SERIES_LIMIT: &str = "series_limit";
+/// The module of the agent's own telemetry; it belongs to no organisation.
+pub const AGENT_MODULE: &str = "maturion";
 
 /// What a pipeline may hold in memory, over all its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +193,15 @@ impl Severity {
             Severity::Medium => "medium",
             Severity::High => "high",
             Severity::Critical => "critical",
+        }
+    }
+
+    /// One step harsher; critical stays critical.
+    pub fn harsher(self) -> Severity {
+        match self {
+            Severity::Low => Severity::Medium,
+            Severity::Medium => Severity::High,
+            Severity::High | Severity::Critical => Severity::Critical,
         }
     }
 

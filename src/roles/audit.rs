@@ -3,20 +3,13 @@
 //! It never writes. The chain has one partition and one writer at a time, so what stands there stands in the order in
 //! which it was written.
 
-use std::time::{Duration, Instant};
-
 use thiserror::Error;
 
 use crate::audit::{Head, Message, Verifier};
 use crate::log::topics::Topics;
-use crate::log::{Log, LogError, Partition, Position, Record};
+use crate::log::{Log, LogError, Partition};
+use crate::roles::committed::read_range;
 
-/// How long one look waits for records.
-const READ_WAIT: Duration = Duration::from_millis(200);
-/// How long reading may stand still before it is given up: longer than a broker's restart.
-const STALLED_MAX: Duration = Duration::from_secs(60);
-/// Records read by one look.
-const READ_RECORDS_MAX: usize = 4_096;
 /// So far before the end the last entry is looked for at first, then four times as far each time. Between it and the end
 /// there are only checkpoints and the markers of transactions.
 const LAST_ENTRY_WITHIN: i64 = 256;
@@ -36,7 +29,9 @@ pub enum AuditTopicError {
 /// Shows the whole topic to a verifier.
 pub fn verify(log: &dyn Log, topics: &Topics, verifier: &mut Verifier) -> Result<(), LogError> {
     for (partition, (earliest, end)) in partitions(log, topics)? {
-        read(log, &partition, earliest, end, &mut |record| verifier.take(record.value.unwrap_or_default()))?;
+        read_range(log, &partition, (earliest, end), &|| {}, &mut |record| {
+            verifier.take(record.value.unwrap_or_default())
+        })?;
     }
     Ok(())
 }
@@ -68,7 +63,7 @@ fn last_entry(log: &dyn Log, partition: &Partition, earliest: i64, end: i64) -> 
     loop {
         let from = end.saturating_sub(within).max(earliest);
         let mut last = None;
-        read(log, partition, from, end, &mut |record| {
+        read_range(log, partition, (from, end), &|| {}, &mut |record| {
             let value = record.value.unwrap_or_default();
             match Message::read(value) {
                 Ok(Message::Checkpoint(_)) => {}
@@ -83,37 +78,5 @@ fn last_entry(log: &dyn Log, partition: &Partition, earliest: i64, end: i64) -> 
             None if from == earliest => return Ok(None),
             None => within = within.saturating_mul(4),
         }
-    }
-}
-
-/// Visits the committed records of a partition from one offset up to another.
-fn read(
-    log: &dyn Log,
-    partition: &Partition,
-    from: i64,
-    to: i64,
-    visit: &mut dyn FnMut(&Record<'_>),
-) -> Result<(), LogError> {
-    if from >= to {
-        return Ok(());
-    }
-    let mut reader = log.reader(&[Position { partition: partition.clone(), offset: from }])?;
-    let (mut reached, mut moved) = (from, Instant::now());
-    loop {
-        let now = reader.positions()?.first().map_or(reached, |position| position.offset);
-        if now >= to {
-            return Ok(());
-        }
-        if now > reached {
-            (reached, moved) = (now, Instant::now());
-        } else if moved.elapsed() > STALLED_MAX {
-            let Partition { topic, number } = partition;
-            return Err(LogError::Failed(format!("{topic}-{number} cannot be read beyond offset {reached} of {to}")));
-        }
-        reader.poll(READ_WAIT, READ_RECORDS_MAX, &mut |record| {
-            if record.offset < to {
-                visit(record);
-            }
-        })?;
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
-use crate::log::{LogError, Partition, Position, Record};
+use crate::log::{Log, LogError, Partition, Position, Record};
 
 /// How long one look at a topic waits for records.
 const READ_WAIT: Duration = Duration::from_millis(200);
@@ -39,7 +39,7 @@ pub(super) fn latest(
     let partition = Partition { topic: topic.into(), number };
     let (from, to) = runtime.log.settled_bounds(std::slice::from_ref(&partition))?[0];
     let mut entries = BTreeMap::new();
-    read_range(runtime, role, &partition, from, to, &mut |record| {
+    read_range(runtime.log.as_ref(), &partition, (from, to), &|| runtime.board.turned(role), &mut |record| {
         let key = record.key.unwrap_or_default().to_vec();
         match record.value {
             None => entries.remove(&key),
@@ -52,23 +52,22 @@ pub(super) fn latest(
     Ok(entries)
 }
 
-/// Visits the committed records of a partition from one offset up to another.
+/// Visits the committed records of a partition from one offset up to another. `turned` is called now and then: who reads for
+/// long does not hang.
 pub(super) fn read_range(
-    runtime: &Runtime,
-    role: &'static str,
+    log: &dyn Log,
     partition: &Partition,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    turned: &dyn Fn(),
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<(), LogError> {
     if from >= to {
         return Ok(());
     }
-    let mut reader = runtime.log.reader(&[Position { partition: partition.clone(), offset: from }])?;
+    let mut reader = log.reader(&[Position { partition: partition.clone(), offset: from }])?;
     let (mut reached, mut moved) = (from, Instant::now());
     loop {
-        // A long restore is no worker that hangs.
-        runtime.board.turned(role);
+        turned();
         let now = reader.positions()?.first().map_or(reached, |position| position.offset);
         if now >= to {
             return Ok(());

@@ -29,14 +29,14 @@ use crate::audit::KeyError;
 use crate::config::{self, Secret};
 use crate::decide::Policy;
 use crate::events;
-use crate::incident::book::{Command, Settings};
+use crate::incident::book::{DETECTION, KIND, Settings};
 use crate::incident::claim::Rules;
 use crate::log::{LogError, Outgoing, Partition, Position, Rebalance, Record, Session};
 use crate::model::pipeline::Micros;
 use crate::model::silence::Silence;
 use crate::notify::Routing;
 use crate::roles::runtime::micros;
-use crate::serve::status::RoleState;
+use crate::serve::status::{Remediation, RoleState};
 use actor::Actor;
 use hands::Hands;
 use tickets::Moment;
@@ -62,13 +62,10 @@ const EVENT_TYPE_BYTES_MAX: usize = 100;
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// How often offsets alone are committed.
 const QUIET_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the kill switch is looked at.
-const SWITCH_INTERVAL: Duration = Duration::from_secs(1);
-/// The headers of a message on `maturion.intents`.
-const KIND: &str = "kind";
+/// How often the kill switch is looked at, and the status told how things stand.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The header that says what a detection's message is.
 const EVENT_TYPE: &str = "ce_type";
-const DETECTION: &[u8] = b"detection";
-const COMMAND: &[u8] = b"command";
 
 /// Why remediate stopped.
 #[derive(Debug, Error)]
@@ -219,10 +216,13 @@ impl<H: Hands> Remediate<H> {
     fn look_at_switch(&mut self) {
         let now = self.runtime.clock.elapsed();
         let Some(actor) = &mut self.actor else { return };
-        if now.saturating_sub(self.last_look) >= SWITCH_INTERVAL || self.last_look == Duration::ZERO {
+        if now.saturating_sub(self.last_look) >= LOOK_INTERVAL || self.last_look == Duration::ZERO {
             self.last_look = now;
-            let is_on = self.settings.kill_switch.exists();
-            actor.book.set_kill_switch(is_on);
+            let is_stopped = self.settings.kill_switch.exists();
+            actor.book.set_kill_switch(is_stopped);
+            let phases = actor.book.phases().into_iter().map(|(phase, count)| (phase.to_owned(), count)).collect();
+            let mode = self.settings.book.mode.name().to_owned();
+            self.runtime.board.remediation(Some(Remediation { mode, is_stopped, phases }));
         }
     }
 
@@ -248,15 +248,17 @@ impl<H: Hands> Remediate<H> {
     fn send_and_commit(&mut self, session: &mut dyn Session) -> Result<(), RemediateError> {
         self.last_commit = self.runtime.clock.elapsed();
         let now = self.runtime.clock.wall();
+        let mut said = Vec::new();
         if let Some(actor) = &mut self.actor {
             let outputs = actor.book.take_outputs();
             actor.tell(&outputs, now);
-            writing::send(&self.runtime, session, actor, &outputs, now)?;
+            said = writing::send(&self.runtime, session, actor, &outputs, now)?;
         }
         let offsets =
             self.next.iter().map(|(partition, offset)| Position { partition: partition.clone(), offset: *offset });
         session.commit(&offsets.collect::<Vec<_>>())?;
         self.committed = self.next.clone();
+        self.runtime.board.metrics().audited(&said);
         if let Some(actor) = &mut self.actor {
             actor.committed(now);
         }
@@ -302,6 +304,7 @@ impl<H: Hands> Remediate<H> {
             self.committed.remove(partition);
             if *partition.topic == *intents {
                 self.actor = None;
+                self.runtime.board.remediation(None);
             }
         }
     }
@@ -349,12 +352,6 @@ fn header<'a>(record: &Record<'a>, name: &str) -> &'a [u8] {
 
 fn beginning(bytes: &[u8], bytes_max: usize) -> &[u8] {
     bytes.get(..bytes_max).unwrap_or(bytes)
-}
-
-/// A command as a message of `maturion.intents`.
-pub fn command_message(command: &Command) -> Result<Vec<u8>, RemediateError> {
-    serde_json::to_vec(command)
-        .map_err(|error| RemediateError::Write { key: "a command".to_owned(), reason: error.to_string() })
 }
 
 /// The rules of the compiled pipelines.

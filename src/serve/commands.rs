@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::http::{Door, Refusal};
-use crate::incident::book::{Command, PERSON_BYTES_MAX, is_person};
+use crate::incident::book::{COMMAND, Command, KIND, PERSON_BYTES_MAX, is_person};
 use crate::log::Outgoing;
 use crate::model::silence::Silence;
 
@@ -98,7 +98,7 @@ async fn send(door: &Arc<Door>, command: Command) -> Result<StatusCode, Refusal>
     let door = Arc::clone(door);
     let written = tokio::task::spawn_blocking(move || {
         let value = serde_json::to_vec(&command).map_err(|error| unusable(error.to_string()))?;
-        let headers = [("kind", b"command".as_slice())];
+        let headers = [(KIND, COMMAND)];
         let (topic, partition) = (door.intents_topic.as_ref(), Some(0));
         door.ingestion.send(Outgoing {
             topic,

@@ -87,6 +87,8 @@ pub struct Metrics {
     stored_rows: Counters,
     store_commit_duration: Histograms,
     worker_restarts: Counters,
+    audit_entries: Counters,
+    incidents: Gauges,
     role_state: Gauges,
     lag: Gauges,
     watermark_delay: Gauges,
@@ -119,6 +121,8 @@ impl Default for Metrics {
             stored_rows: registered(&mut registry, "stored_rows", "Rows committed to the store"),
             store_commit_duration: Family::new_with_constructor(transactions),
             worker_restarts: registered(&mut registry, "worker_restarts", "Workers started again after an error"),
+            audit_entries: registered(&mut registry, "audit_entries", "What was decided and done"),
+            incidents: registered(&mut registry, "incidents", "Incidents that are known"),
             role_state: registered(&mut registry, "role_state", "1 for the state that the role is in"),
             lag: registered(&mut registry, "lag_records", "Records that are still to be read"),
             watermark_delay: registered(&mut registry, "watermark_delay_seconds", "Wall clock minus watermark"),
@@ -197,6 +201,13 @@ impl Metrics {
         self.worker_restarts.get_or_create(&labels([("role", role)])).inc();
     }
 
+    /// Entries of these kinds were committed to the audit.
+    pub fn audited(&self, kinds: &[&'static str]) {
+        for kind in kinds {
+            self.audit_entries.get_or_create(&labels([("kind", kind)])).inc();
+        }
+    }
+
     /// Records read so far, and those of them that were rejected.
     pub fn intake_totals(&self) -> (u64, u64) {
         (self.read_total.load(Ordering::Relaxed), self.rejected_total.load(Ordering::Relaxed))
@@ -208,12 +219,17 @@ impl Metrics {
         roles: &BTreeMap<&'static str, RoleState>,
         partitions: &[PartitionStatus],
         pipelines: &[PipelineStatus],
+        phases: &BTreeMap<String, u64>,
         now: Micros,
     ) -> String {
         // A number cannot be left half written.
         let mut cpu_counted = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.fill_roles(roles);
         self.fill_partitions(partitions, now);
+        self.incidents.clear();
+        for (phase, count) in phases {
+            self.incidents.get_or_create(&labels([("phase", phase.as_str())])).set(*count as f64);
+        }
         for (gauges, (_, _, value)) in self.pipelines.iter().zip(PIPELINE_GAUGES) {
             gauges.clear();
             for pipeline in pipelines {

@@ -41,6 +41,21 @@ pub struct Status {
     pub dead_letters: BTreeMap<String, u64>,
     /// At most fifty of each partition.
     pub open_incidents: Vec<OpenIncident>,
+    /// As the actor sees it, in whatever process it is.
+    #[serde(default)]
+    pub remediation: Option<Remediation>,
+}
+
+/// What is done about incidents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remediation {
+    /// `observe` or `act`.
+    pub mode: String,
+    /// The kill switch is on: nothing is done.
+    pub is_stopped: bool,
+    /// How many incidents are in each phase; those that may be reopened count as `resolved`.
+    pub phases: BTreeMap<String, u64>,
 }
 
 /// The worst that any role says.
@@ -252,6 +267,8 @@ pub struct Bulletin {
     pub partitions: Vec<PartitionStatus>,
     pub shards: Vec<ShardStatus>,
     pub dead_letters: BTreeMap<String, u64>,
+    /// Of the process that has the actor.
+    pub remediation: Option<Remediation>,
 }
 
 /// One partition of detect, as a part of a [`Bulletin`].

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::status::{OpenIncident, PartitionStatus, PipelineStatus, Status};
+use super::status::{OpenIncident, PartitionStatus, PipelineStatus, Remediation, Status};
 use crate::model::detection::format_time;
 use crate::model::pipeline::{Micros, Severity};
 
@@ -22,6 +22,9 @@ pub fn render(status: &Status) -> String {
         // Writing to a string cannot fail; the results are dropped for that reason, here and below.
         let _ = writeln!(text, "  ! {problem}");
     }
+    if let Some(remediation) = &status.remediation {
+        let _ = writeln!(text, "{}", remediation_line(remediation));
+    }
     let head = ["STAGE", "PARTITION", "OWNER", "AGE", "LAG", "WATERMARK", "OLDEST"];
     table(&mut text, &head, &partition_rows(status));
     let head = ["PIPELINE", "OPEN", "OLDEST", "CLOSED THROUGH", "LATE", "FOREIGN", "FIRING"];
@@ -29,6 +32,16 @@ pub fn render(status: &Status) -> String {
     table(&mut text, &["DEAD LETTERS", "RECORDS"], &dead_letter_rows(status));
     table(&mut text, &["INCIDENT", "SEVERITY", "SINCE", "RULE", "SERIES"], &incident_rows(status));
     text
+}
+
+/// What is done about incidents: `remediation: act; open incidents: 2 firing, 1 verified`.
+fn remediation_line(remediation: &Remediation) -> String {
+    let Remediation { mode, is_stopped, phases } = remediation;
+    let stopped = if *is_stopped { ", stopped (kill switch)" } else { "" };
+    let open = phases.iter().filter(|(phase, _)| *phase != "resolved");
+    let open = open.map(|(phase, count)| format!("{count} {}", phase.replace('_', " "))).collect::<Vec<_>>();
+    let open = if open.is_empty() { "none".to_owned() } else { open.join(", ") };
+    format!("remediation: {mode}{stopped}; open incidents: {open}")
 }
 
 fn partition_rows(status: &Status) -> Vec<Vec<String>> {
@@ -177,9 +190,11 @@ mod tests {
         };
         board.detect("maturion.partials", 0, progress(88, 88, Some(noon)), &[report]);
         board.open(0, vec![incident(noon)]);
+        let phases = [("firing".to_owned(), 2), ("rolled_back".to_owned(), 1), ("resolved".to_owned(), 7)].into();
         let other = StatusBoard::new("").of("east-2");
         other.detect("maturion.partials", 1, progress(70, 88, Some(noon - 90_000_000)), &[report]);
         let dead_letters = [("not_an_object", 2)].into();
+        other.remediation(Some(Remediation { mode: "act".to_owned(), is_stopped: true, phases }));
         other.committed("intake", Duration::ZERO, &Work { dead_letters, ..Work::default() });
         let bulletin = other.bulletin();
         let wall_us = bulletin.wall_us - 61_000_000;

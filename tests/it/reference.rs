@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maturion::events;
 use maturion::serve::metrics::Work;
-use maturion::serve::status::{PipelineReport, Progress, RoleState, StatusBoard};
+use maturion::serve::status::{PipelineReport, Progress, Remediation, RoleState, StatusBoard};
 
 /// The cells of every row of the table below a heading.
 fn table(heading: &str) -> Vec<Vec<String>> {
@@ -64,6 +64,9 @@ fn board() -> StatusBoard {
     board.metrics().aborted("detect");
     board.metrics().restored(Duration::from_millis(3));
     board.metrics().restarted("intake");
+    board.metrics().audited(&["intent", "intent"]);
+    let phases = [("firing".to_owned(), 3)].into();
+    board.remediation(Some(Remediation { mode: "act".to_owned(), is_stopped: false, phases }));
     board
 }
 
@@ -120,6 +123,8 @@ fn the_metrics_hold_what_was_committed() {
         "maturion_lag_records{stage=\"intake\",topic=\"telemetry.logs\",partition=\"0\"} 1.0",
         "maturion_role_state{role=\"intake\",state=\"running\"} 1.0",
         "maturion_role_state{role=\"intake\",state=\"failed\"} 0.0",
+        "maturion_audit_entries_total{kind=\"intent\"} 2",
+        "maturion_incidents{phase=\"firing\"} 3.0",
         "maturion_worker_restarts_total{role=\"intake\"} 1",
     ] {
         assert!(text.lines().any(|served| served == line), "{line} is not in\n{text}");

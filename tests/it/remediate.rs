@@ -10,4 +10,5 @@ mod limited;
 mod plane;
 mod platform;
 mod rolled_back;
+mod stopped;
 mod town;

@@ -38,7 +38,7 @@ impl Book {
 
     fn remedy_of(&self, id: &str) -> Option<String> {
         let facts = self.facts_of(self.incidents.get(id)?)?;
-        facts.rule.remedy.map(|remedy| remedy.action)
+        facts.rule.remedy.as_ref().map(|remedy| remedy.action.clone())
     }
 
     /// What would be done; without the change of a number of which the present value is not known.
@@ -75,9 +75,8 @@ impl Book {
         let input = serde_json::json!({ "intent": &intent, "circumstances": &case });
         let Some(incident) = self.incidents.get_mut(id) else { return };
         let reason = last_reason(&decision);
-        let is_said =
-            incident.decided.as_ref().is_some_and(|before| before.action == intent.action && before.reason == reason)
-                && decision.verdict != Verdict::Act;
+        let is_said = decision.verdict != Verdict::Act
+            && incident.decided.as_ref().is_some_and(|before| before.says(&intent.action, &reason));
         incident.decided = Some(LastDecision { action: intent.action.clone(), reason: reason.clone(), at: now });
         let words = match (decision.verdict, action) {
             (Verdict::Act, Some(action)) => sentence(action, &intent, &cause(incident)),
@@ -280,8 +279,12 @@ impl Book {
     /// Takes what a closed window says about the incidents that wait for one.
     pub fn window(&mut self, window: &ClosedWindow, now: Micros) {
         if let Some(module) = window.module() {
-            self.saw(module);
+            self.platform.saw_module(module);
         }
+        if let Some(organisation) = window.organisation() {
+            self.platform.saw_organisation(organisation);
+        }
+        self.saw_source(&window.pipeline, window.module(), window.window_end, now);
         let Some(watching) = self.watching.get(&window.pipeline) else { return };
         let series = self.rules.labels(&window.pipeline).and_then(|labels| window.series(labels));
         let concerned = series.and_then(|series| watching.get(&series)).cloned().unwrap_or_default();
@@ -293,7 +296,7 @@ impl Book {
     fn window_of(&mut self, id: &str, window: &ClosedWindow, now: Micros) {
         let Some(incident) = self.incidents.get(id) else { return };
         let Some(facts) = self.facts_of(incident) else { return };
-        let said = window.says(incident, &facts);
+        let said = window.says(incident, facts);
         let Some(incident) = self.incidents.get_mut(id) else { return };
         if !incident.is_confirmed
             && said.0 == Saying::Bad
@@ -304,7 +307,7 @@ impl Book {
             incident.decide_at = Some(now);
             if incident.phase == Phase::Verified {
                 incident.phase = Phase::Firing;
-                incident.severity = incident.rule_severity;
+                incident.severity = self.platform.severity_of(incident);
             }
             self.changed(id, now);
         }
@@ -334,6 +337,14 @@ impl Book {
         self.outputs.facts.push(fact);
         self.news(id, NewsKind::Changed);
         self.follow(id, &attempt, now);
+    }
+}
+
+impl LastDecision {
+    /// True if it says the same, however long it is still to be waited for.
+    fn says(&self, action: &str, reason: &str) -> bool {
+        let without_numbers = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+        self.action == action && without_numbers(&self.reason) == without_numbers(reason)
     }
 }
 

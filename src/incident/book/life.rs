@@ -49,7 +49,7 @@ impl Book {
         let scope = self.rules.get(name).map_or(Scope::Configuration, |facts| facts.rule.scope);
         let has_remedy = self.rules.get(name).is_some_and(|facts| facts.rule.remedy.is_some());
         let (id, confirms) = (claim.incident_id.clone(), claim.confirms(now));
-        let incident = Incident {
+        let mut incident = Incident {
             incident_id: id.clone(),
             revision: 0,
             epoch,
@@ -79,14 +79,20 @@ impl Book {
             acknowledged: None,
             decided: None,
             decide_at: (confirms || !has_remedy).then_some(now),
-            respond_by: Some(self.settings.respond_by(claim.severity, now)),
+            respond_by: None,
             hold_until: None,
             ticket: None,
             evidence_sql: claim.evidence_sql,
         };
         if let Some(module) = &incident.module {
-            self.saw(&module.clone());
+            self.platform.saw_module(module);
         }
+        if let Some(organisation) = &incident.organisation_id {
+            self.platform.saw_organisation(organisation);
+        }
+        self.platform.note(&incident);
+        incident.severity = self.platform.severity_of(&incident);
+        incident.respond_by = Some(self.settings.respond_by(incident.severity, now));
         self.current.insert(fingerprint, id.clone());
         self.incidents.insert(id.clone(), incident);
         self.news(&id, NewsKind::Opened);
@@ -113,10 +119,9 @@ impl Book {
 
     /// It goes on, or it is back.
     fn burn(&mut self, id: &str, claim: Claim, now: Micros) {
-        let respond_by = self.settings.respond_by(claim.severity, now);
         let has_remedy = self.rules.get(&claim.name).is_some_and(|facts| facts.rule.remedy.is_some());
         let Some(incident) = self.incidents.get_mut(id) else { return };
-        let is_worse = claim.severity > incident.rule_severity;
+        let before = incident.rule_severity.max(incident.severity);
         let is_back = !incident.is_firing;
         if is_back {
             incident.note_flip(claim.numbers.window_end);
@@ -126,7 +131,11 @@ impl Book {
         }
         incident.is_confirmed |= claim.confirms(now) && claim.numbers.window_start >= incident.proven_until();
         incident.rule_severity = claim.severity;
-        incident.severity = claim.severity.max(incident.floor_of_severity());
+        self.platform.note(incident);
+        let evident = self.platform.severity_of(incident);
+        let is_worse = evident > before;
+        let respond_by = self.settings.respond_by(evident, now);
+        incident.severity = evident.max(incident.floor_of_severity());
         incident.numbers = claim.numbers;
         incident.evidence_sql = claim.evidence_sql;
         if matches!(incident.phase, Phase::Recovering | Phase::Resolved) {

@@ -1,6 +1,6 @@
 //! The actions of late: what budgets and breakers count. Rebuilt from the incidents after a restart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::decide::Counts;
 use crate::incident::attempt::{Attempt, Stage};
@@ -27,7 +27,7 @@ struct Done {
 pub(super) struct Recent {
     by_id: HashMap<String, Done>,
     /// Ids by the moment of the intent, for forgetting.
-    by_time: BTreeMap<(Micros, String), ()>,
+    by_time: BTreeSet<(Micros, String)>,
 }
 
 impl Recent {
@@ -42,17 +42,15 @@ impl Recent {
             organisation_id: attempt.intent.organisation_id.clone(),
             ended,
         };
-        self.by_time.insert((done.at, attempt.action_id.clone()), ());
+        self.by_time.insert((done.at, attempt.action_id.clone()));
         self.by_id.insert(attempt.action_id.clone(), done);
     }
 
     /// Forgets what no budget and no breaker counts any more.
     pub(super) fn forget_before(&mut self, now: Micros) {
-        while let Some((at, id)) = self.by_time.keys().next().cloned() {
-            if at.saturating_add(MEMORY) > now {
-                return;
-            }
-            self.by_time.remove(&(at, id.clone()));
+        let is_old = |(at, _): &&(Micros, String)| at.saturating_add(MEMORY) <= now;
+        while self.by_time.first().filter(is_old).is_some() {
+            let Some((_, id)) = self.by_time.pop_first() else { return };
             self.by_id.remove(&id);
         }
     }
@@ -61,7 +59,7 @@ impl Recent {
     pub(super) fn counts(&self, action: &str, target: &str, organisation_id: Option<&str>, now: Micros) -> Counts {
         let mut counts = Counts::default();
         let first = (now.saturating_sub(BUDGET_WINDOW), String::new());
-        for done in self.by_time.range(first..).filter_map(|((_, id), ())| self.by_id.get(id)) {
+        for done in self.by_time.range(first..).filter_map(|(_, id)| self.by_id.get(id)) {
             counts.overall += 1;
             counts.target += u32::from(done.target == target);
             counts.action += u32::from(done.action == action);
@@ -72,7 +70,7 @@ impl Recent {
 
     /// How often in a row, the last time included, this action did not help on this target; and when that was.
     pub(super) fn unverified_in_a_row(&self, action: &str, target: &str) -> (u32, Option<Micros>) {
-        let of = self.by_time.keys().rev().filter_map(|(_, id)| self.by_id.get(id));
+        let of = self.by_time.iter().rev().filter_map(|(_, id)| self.by_id.get(id));
         let of = of.filter(|done| done.action == action && done.target == target);
         let (mut count, mut last) = (0, None);
         for (at, helped) in of.filter_map(|done| done.ended) {
@@ -87,7 +85,7 @@ impl Recent {
 
     /// When this action was last begun on this target.
     pub(super) fn last(&self, action: &str, target: &str) -> Option<Micros> {
-        let of = self.by_time.keys().rev().filter_map(|(_, id)| self.by_id.get(id));
+        let of = self.by_time.iter().rev().filter_map(|(_, id)| self.by_id.get(id));
         of.filter(|done| done.action == action && done.target == target).map(|done| done.at).next()
     }
 }

@@ -60,6 +60,28 @@ fn pipeline() -> Pipeline {
     }
 }
 
+/// The same for every organisation.
+fn pipeline_of_organisations() -> Pipeline {
+    let series = ["organisation_id", "module"].map(str::to_owned).to_vec();
+    Pipeline { name: "tenant_errors".to_owned(), series, ..pipeline() }
+}
+
+/// A closed window that ends then.
+pub(super) fn closed_window(
+    pipeline: &str,
+    module: &str,
+    organisation: Option<&str>,
+    end: Micros,
+    error_rate: f64,
+) -> ClosedWindow {
+    let row = json!({
+        "pipeline": pipeline, "module": module, "organisation_id": organisation,
+        "window_start": format_time(end - MINUTE), "window_end": format_time(end),
+        "error_rate": error_rate, "requests": 4000,
+    });
+    ClosedWindow::read(row.to_string().as_bytes(), true).unwrap()
+}
+
 /// A book and its clock.
 pub(super) struct Story {
     pub(super) book: Book,
@@ -72,7 +94,7 @@ pub(super) struct Story {
 impl Story {
     pub(super) fn new(mode: Mode) -> Story {
         let policy = Policy::compile(&PolicyTexts::shipped(), &[]).unwrap();
-        let rules = Rules::new(std::iter::once((&pipeline(), MINUTE)));
+        let rules = Rules::new([(&pipeline(), MINUTE), (&pipeline_of_organisations(), MINUTE)].into_iter());
         let book = Book::new(rules, Arc::new(policy), Settings { mode, ..Settings::default() });
         let mut story = Story { book, now: T0, token: 0, updates: 0, onset: T0 };
         // Enough healthy modules, so that one unhealthy one is few.
@@ -88,8 +110,15 @@ impl Story {
         incident_id("errors", "error_rate", &Story::series(), self.onset)
     }
 
+    /// The incident of the module's errors.
     pub(super) fn incident(&self) -> &Incident {
-        self.book.incidents().next().unwrap()
+        self.of("errors", None).unwrap()
+    }
+
+    /// The incident of a pipeline, and of an organisation.
+    pub(super) fn of(&self, pipeline: &str, organisation: Option<&str>) -> Option<&Incident> {
+        let is_it = |one: &&Incident| one.pipeline == pipeline && one.organisation_id.as_deref() == organisation;
+        self.book.incidents().find(is_it)
     }
 
     pub(super) fn body(&self, severity: &str, value: f64, complete: bool) -> serde_json::Value {
@@ -111,6 +140,21 @@ impl Story {
         self.tick();
     }
 
+    /// The same as the module has it, for one organisation.
+    pub(super) fn say_of(&mut self, organisation: &str, event: &str, severity: &str) {
+        let labels = [("organisation_id", organisation), ("module", "threat-analysis")];
+        let series = Series(labels.map(|(name, value)| (name.to_owned(), Label::Text(value.to_owned()))).to_vec());
+        let mut body = self.body(severity, 0.1, true);
+        body["pipeline"] = json!("tenant_errors");
+        body["organisation_id"] = json!(organisation);
+        body["series"] = series.to_json();
+        body["detection_id"] = json!(detection_id("tenant_errors", "error_rate", &series, self.onset));
+        body["incident_id"] = json!(incident_id("tenant_errors", "error_rate", &series, self.onset));
+        self.book.hear(event, body.to_string().as_bytes(), self.now).unwrap();
+        self.updates += 1;
+        self.tick();
+    }
+
     pub(super) fn tick(&mut self) {
         self.token += 1;
         self.book.tick(self.now, self.token);
@@ -123,12 +167,11 @@ impl Story {
 
     /// A closed window that ends now.
     pub(super) fn window(&mut self, error_rate: f64) {
-        let row = json!({
-            "pipeline": "errors", "module": "threat-analysis", "window_start": format_time(self.now - MINUTE),
-            "window_end": format_time(self.now), "error_rate": error_rate, "requests": 4000,
-        });
-        let window = ClosedWindow::read(row.to_string().as_bytes(), true).unwrap();
-        self.book.window(&window, self.now);
+        self.window_of("errors", "threat-analysis", None, error_rate);
+    }
+
+    pub(super) fn window_of(&mut self, pipeline: &str, module: &str, organisation: Option<&str>, error_rate: f64) {
+        self.book.window(&closed_window(pipeline, module, organisation, self.now, error_rate), self.now);
         self.tick();
     }
 

@@ -195,7 +195,8 @@ fn replay(
     shard: &mut Shard,
 ) -> Result<(), DetectRoleError> {
     let mut failure = None;
-    read_range(runtime, ROLE, partition, from, to, &mut |record| {
+    let turned = || runtime.board.turned(ROLE);
+    read_range(runtime.log.as_ref(), partition, (from, to), &turned, &mut |record| {
         let Some(value) = record.value.filter(|_| failure.is_none()) else { return };
         let message = partial::read_message(&record.headers, value).map_err(DetectRoleError::from);
         let replayed = message.and_then(|message| Ok(shard.replay(record.offset, message)?));

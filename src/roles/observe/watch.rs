@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::model::pipeline::Micros;
+use crate::model::pipeline::{AGENT_MODULE, Micros};
 use crate::serve::status::{Stage, Status};
 
-/// The module of every record; they belong to no organisation.
-const MODULE: &str = "maturion";
 /// Pipelines that are told of, by name.
 const PIPELINES_MAX: usize = 1_000;
 
@@ -29,7 +27,7 @@ impl Watch {
             let mut attributes = attributes;
             attributes["instance"] = json!(status.instance);
             let record = json!({
-                "timestamp": now, "organisation_id": null, "module": MODULE,
+                "timestamp": now, "organisation_id": null, "module": AGENT_MODULE,
                 "name": name, "value": value, "unit": unit, "attributes": attributes,
             });
             records.push(record.to_string().into_bytes());

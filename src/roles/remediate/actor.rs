@@ -6,14 +6,13 @@ use super::hands::{Finished, Hands, Task};
 use super::notices::Notices;
 use super::tickets::{Moment, Tickets};
 use super::windows::Windows;
-use super::{COMMAND, DETECTION};
 use crate::audit::{Chain, Checkpoint, Notary};
 use crate::decide::Policy;
 use crate::events;
 use crate::incident::TicketNote;
 use crate::incident::attempt::{Answer, Call};
 use crate::incident::book::outputs::Outputs;
-use crate::incident::book::{Book, Command};
+use crate::incident::book::{Book, COMMAND, Command, DETECTION};
 use crate::model::pipeline::Micros;
 use crate::roles::runtime::micros;
 use crate::tickets::github::{Done, Outcome, TicketError};
@@ -158,10 +157,10 @@ impl Actor {
         tasks
     }
 
-    /// What is to be done now. A call that may have been made, of an action that must not be done twice, counts as made.
+    /// What is to be done now.
     pub(super) fn tasks(&mut self, policy: &Policy, now: Micros) -> Vec<Task> {
         let mut tasks = Vec::new();
-        let mut made = Vec::new();
+        let mut not_made = Vec::new();
         for (incident, job) in self.book.jobs(now) {
             let Some(action) = policy.action(&job.intent.action) else { continue };
             let action_id = job.intent.key();
@@ -170,16 +169,17 @@ impl Actor {
                 continue;
             }
             let incident_id = incident.incident_id.clone();
-            if job.call == Call::Apply && !action.idempotent && !self.unsent.contains(&action_id) {
-                made.push((incident_id, action_id));
-                continue;
+            match self.instead(&action_id, job.call, action.idempotent) {
+                Instead::Make => {
+                    self.in_flight.insert(key);
+                    tasks.push(Task::Call { incident_id, action_id, action: action.clone(), job });
+                }
+                Instead::Wait => {}
+                Instead::Answer(answer) => not_made.push((incident_id, action_id, job.call, answer)),
             }
-            self.in_flight.insert(key);
-            tasks.push(Task::Call { incident_id, action_id, action: action.clone(), job });
         }
-        for (incident_id, action_id) in made {
-            let answer = Answer::Unknown("the process ended while it was being done".to_owned());
-            self.book.answer(&incident_id, &action_id, Call::Apply, answer, now);
+        for (incident_id, action_id, call, answer) in not_made {
+            self.book.answer(&incident_id, &action_id, call, answer, now);
         }
         for (incident_id, intent) in self.book.take_wanted() {
             let Some(action) = policy.action(&intent.action) else { continue };
@@ -189,4 +189,30 @@ impl Actor {
         }
         tasks
     }
+
+    /// What is done in place of a call that must not be made. One that may have been made already, of an action that must not
+    /// be done twice, counts as made; and while the kill switch is on none is made: what was not begun ends, and what is to be
+    /// taken back waits.
+    fn instead(&self, action_id: &str, call: Call, is_idempotent: bool) -> Instead {
+        let may_be_made = call == Call::Apply && !self.unsent.contains(action_id);
+        match (self.book.is_stopped(), call) {
+            (true, Call::Revert) => Instead::Wait,
+            (true, _) if !may_be_made => Instead::Answer(Answer::NotSent("the kill switch is on".to_owned())),
+            (true, _) => Instead::Answer(Answer::Unknown(
+                "a process that ended may have done it, and the kill switch is on".to_owned(),
+            )),
+            (false, _) if may_be_made && !is_idempotent => {
+                Instead::Answer(Answer::Unknown("the process ended while it was being done".to_owned()))
+            }
+            (false, _) => Instead::Make,
+        }
+    }
+}
+
+/// What becomes of a call.
+enum Instead {
+    Make,
+    Wait,
+    /// It is not made, and this is what is known of it.
+    Answer(Answer),
 }

@@ -11,7 +11,7 @@ use crate::incident::attempt::Stage;
 use crate::incident::book::Book;
 use crate::incident::claim::RuleFacts;
 use crate::incident::{Incident, Phase};
-use crate::model::pipeline::{Micros, RuleName, Severity, Source, Technique};
+use crate::model::pipeline::{Micros, Severity, Source, Technique};
 use crate::roles::remediate::hands::Task;
 use crate::tickets::render::Style;
 use crate::tickets::report::{self, Affected, Numbers, Report, Whom};
@@ -80,8 +80,8 @@ impl Tickets {
         let id = incident.incident_id.clone();
         // Ids and fingerprints are hexadecimal, as the book hears no others.
         let identity = Identity::new(&id, incident.epoch.into(), &incident.fingerprint).ok()?;
-        let name = RuleName { pipeline: incident.pipeline.clone(), rule: incident.rule.clone() };
-        let desired = render(&report(incident, identity.clone(), book.rules().get(&name)), &self.style);
+        let facts = book.rules().get(&incident.rule_name());
+        let desired = render(&report(incident, identity.clone(), facts), &self.style);
         let written = hash(&format!("{desired:?}"));
         let note = incident.ticket.as_ref();
         if note.is_some_and(|note| note.written == written) {

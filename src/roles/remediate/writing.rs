@@ -13,14 +13,14 @@ use crate::log::{LogError, Outgoing, Session};
 use crate::model::pipeline::Micros;
 use crate::roles::Runtime;
 
-/// Everything the book said, into the open transaction.
+/// Everything the book said, into the open transaction. Returns the kinds of the entries of the audit.
 pub(super) fn send(
     runtime: &Runtime,
     session: &mut dyn Session,
     actor: &mut Actor,
     outputs: &Outputs,
     now: Micros,
-) -> Result<(), RemediateError> {
+) -> Result<Vec<&'static str>, RemediateError> {
     send_incidents(runtime, session, actor, outputs)?;
     send_silences(runtime, session, outputs)?;
     send_notices(runtime, session, actor)?;
@@ -35,7 +35,7 @@ pub(super) fn send(
         let (key, value) = (Some(CHECKPOINT.as_bytes()), Some(text.as_bytes()));
         session.send(Outgoing { topic: &topic, partition: Some(0), key, value, ..Outgoing::default() })?;
     }
-    Ok(())
+    Ok(outputs.facts.iter().map(|fact| kind(fact.kind).name()).collect())
 }
 
 fn send_incidents(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::health::{judge, wedged};
 use super::{
-    Bulletin, OpenIncident, PartitionStatus, PipelineReport, PipelineStatus, Progress, RoleState, RoleStatus,
-    ShardStatus, Stage, Status,
+    Bulletin, OpenIncident, PartitionStatus, PipelineReport, PipelineStatus, Progress, Remediation, RoleState,
+    RoleStatus, ShardStatus, Stage, Status,
 };
 use crate::log::Partition;
 use crate::model::pipeline::Micros;
@@ -44,6 +44,7 @@ struct Entries {
     partitions: BTreeMap<Place, Said>,
     shards: BTreeMap<i32, ShardStatus>,
     dead_letters: BTreeMap<String, u64>,
+    remediation: Option<Remediation>,
     /// Ends that the stage itself did not say.
     ends: BTreeMap<Partition, i64>,
     /// By instance.
@@ -134,6 +135,11 @@ impl StatusBoard {
         shard.open_incidents = incidents;
     }
 
+    /// What is done about incidents, while this process has the actor.
+    pub fn remediation(&self, remediation: Option<Remediation>) {
+        self.entries().remediation = remediation;
+    }
+
     /// A partition that this process no longer owns.
     pub fn released(&self, stage: Stage, topic: &str, partition: i32) {
         let mut entries = self.entries();
@@ -185,6 +191,7 @@ impl StatusBoard {
             open_incidents: shards.iter().flat_map(|shard| &shard.open_incidents).cloned().collect(),
             partitions: rows.into_values().collect(),
             dead_letters,
+            remediation: entries.remediation(),
         }
     }
 
@@ -202,6 +209,7 @@ impl StatusBoard {
             partitions: entries.own(&self.instance, now).into_values().collect(),
             shards: entries.shards.values().cloned().collect(),
             dead_letters: entries.dead_letters.clone(),
+            remediation: entries.remediation.clone(),
         }
     }
 
@@ -250,9 +258,12 @@ impl StatusBoard {
     /// The metrics of this process, as OpenMetrics text.
     pub fn exposition(&self) -> String {
         let (now, bulletin) = (Now::new(), self.bulletin());
-        let roles = self.entries().roles.clone();
+        let (roles, remediation) = {
+            let entries = self.entries();
+            (entries.roles.clone(), entries.remediation.clone().unwrap_or_default())
+        };
         let pipelines = summed(bulletin.shards.iter().flat_map(|shard| &shard.pipelines));
-        self.metrics.text(&roles, &bulletin.partitions, &pipelines, now.wall)
+        self.metrics.text(&roles, &bulletin.partitions, &pipelines, &remediation.phases, now.wall)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -262,6 +273,13 @@ impl StatusBoard {
 }
 
 impl Entries {
+    /// This process's word, or that of whoever spoke last.
+    fn remediation(&self) -> Option<Remediation> {
+        let others = self.others.values().filter(|bulletin| bulletin.remediation.is_some());
+        let newest = others.max_by_key(|bulletin| bulletin.wall_us);
+        self.remediation.clone().or_else(|| newest.and_then(|bulletin| bulletin.remediation.clone()))
+    }
+
     /// The partitions of this process.
     fn own(&self, instance: &str, now: Now) -> BTreeMap<Place, PartitionStatus> {
         let status = |(place, said): (&Place, &Said)| {

@@ -1,5 +1,6 @@
 //! One module of a platform that fails until it is restarted, and the agent that watches it, step by step.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub struct Platform {
     has_resolved: bool,
     /// It goes on failing, whatever is done.
     pub is_hopeless: bool,
+    pub kill_switch: PathBuf,
 }
 
 /// A worker and its session.
@@ -82,7 +84,8 @@ impl Platform {
         texts.actions.text = actions(&texts.actions.text);
         let policy = Arc::new(Policy::compile(&texts, &[]).unwrap());
         let (recovered_at, has_resolved, is_hopeless) = (None, false, false);
-        Platform { flow, runtime, clock, policy, plane, recovered_at, has_resolved, is_hopeless }
+        let kill_switch = "no-such-file.stop".into();
+        Platform { flow, runtime, clock, policy, plane, recovered_at, has_resolved, is_hopeless, kill_switch }
     }
 
     pub fn hands(&self) -> PlatformHands {
@@ -94,7 +97,7 @@ impl Platform {
         let settings = RemediateSettings {
             policy: Arc::clone(&self.policy),
             book: Settings { mode: Mode::Act, ..Settings::default() },
-            kill_switch: "no-such-file.stop".into(),
+            kill_switch: self.kill_switch.clone(),
             signing: None,
             silences: Vec::new(),
             tickets: None,
