@@ -7,9 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
 use super::attempt::Job;
 use super::claim::{Claim, ClaimError, RuleFacts, Rules};
 use super::silence::Silences;
@@ -18,7 +15,7 @@ use crate::decide::Policy;
 use crate::model::action::Mode;
 use crate::model::pipeline::{Micros, Severity};
 use crate::model::series::Series;
-use crate::model::silence::{Silence, SilenceError};
+use crate::model::silence::Silence;
 use outputs::{Fact, FactKind, News, NewsKind, Outputs};
 use platform::Platform;
 use recent::Recent;
@@ -26,11 +23,14 @@ use sources::Sources;
 
 mod acting;
 mod circumstances;
+mod command;
 mod life;
 pub mod outputs;
 mod platform;
 mod recent;
 mod sources;
+
+pub use command::{Command, CommandError, PERSON_BYTES_MAX, is_person};
 
 /// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes.
 pub const INCIDENTS_MAX: usize = 200_000;
@@ -78,58 +78,6 @@ impl Settings {
         };
         from.saturating_add(within)
     }
-}
-
-/// The longest name of a person, in bytes.
-pub const PERSON_BYTES_MAX: usize = 200;
-
-/// What a person asks for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub enum Command {
-    /// Somebody is on it: nobody else needs to be woken.
-    Acknowledge {
-        incident_id: String,
-        by: String,
-    },
-    /// Somebody has looked: attempts may begin anew.
-    Unlock {
-        incident_id: String,
-        by: String,
-    },
-    Silence {
-        silence: Silence,
-        by: String,
-    },
-    EndSilence {
-        id: String,
-        by: String,
-    },
-}
-
-/// Why a command is not followed.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum CommandError {
-    #[error("there is no incident of that id")]
-    UnknownIncident,
-    #[error(transparent)]
-    Silence(#[from] SilenceError),
-}
-
-impl Command {
-    /// True if it says who asks, in a name of this world.
-    pub fn is_signed(&self) -> bool {
-        let (Command::Acknowledge { by, .. }
-        | Command::Unlock { by, .. }
-        | Command::Silence { by, .. }
-        | Command::EndSilence { by, .. }) = self;
-        is_person(by)
-    }
-}
-
-/// True if it can be the name of a person.
-pub fn is_person(name: &str) -> bool {
-    !name.trim().is_empty() && name.len() <= PERSON_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
 /// See the module's head.
