@@ -87,7 +87,7 @@ impl Actor {
                     events::claim_refused(error.word());
                 }
             } else if kind == COMMAND {
-                let command = serde_json::from_slice::<Command>(value).ok();
+                let command = serde_json::from_slice(value).ok().filter(Command::is_signed);
                 if command.is_none_or(|command| self.book.command(command, now).is_err()) {
                     events::claim_refused("unusable command");
                 }
