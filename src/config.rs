@@ -21,12 +21,14 @@ pub mod document;
 pub mod github;
 pub mod notify;
 mod properties;
+mod proposals;
 mod remediate;
 mod secret;
 mod sections;
 
 pub use github::GitHub;
 pub use notify::Notify;
+pub use proposals::NumberPlace;
 pub use remediate::{Control, NamedText, PolicyFiles, PolicyTexts, Program, Remediate};
 pub use secret::Secret;
 pub use sections::{brokers, is_instance_name};

@@ -155,7 +155,7 @@ pub fn run(options: &DemoOptions, mut config: Config, stop: &AtomicBool) -> Resu
     runtime.fill(&store, limits, &mut roles)?;
     // What is done about it is timed by the platform's own clock.
     let actor = Runtime { clock: Arc::new(StoryClock::new(&controls)), ..runtime.clone() };
-    actor.remediate(&config, &mut roles)?;
+    actor.remediate(&config, Some(runtime.tables(&store)), &mut roles)?;
     let stage = Stage {
         log: Arc::clone(&runtime.log),
         topics: runtime.topics.clone(),

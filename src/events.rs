@@ -92,8 +92,12 @@ events! {
 
     /// A notice will not arrive.
     warn notice_dropped(contact: &str, reason: &str) "a notice was given up";
+    /// A ticket has no lines of logs, and says so.
+    warn witness_failed(incident: &str, reason: &str) "the logs could not be read for a ticket";
     /// A ticket is not as it should be; tried again, unless that would be in vain.
     warn ticket_failed(incident: &str, reason: &str) "a ticket could not be written";
+    /// A draft pull request is not as it should be; tried again, unless that would be in vain.
+    warn proposal_failed(incident: &str, reason: &str) "a change could not be proposed";
 
     /// What other processes do is not known for a while; tried again.
     warn observer_failed(reason: &str) "what other processes do cannot be followed";

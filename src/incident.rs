@@ -45,12 +45,14 @@ use crate::model::pipeline::{Micros, RuleName, Scope, Severity};
 use crate::model::series::{Label, Series, stable_id};
 use crate::model::time::{rfc3339, rfc3339_or_null};
 use attempt::{Attempt, Stage};
+use witness::Witness;
 
 pub mod attempt;
 pub mod book;
 pub mod claim;
 pub mod proof;
 pub mod silence;
+pub mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -215,7 +217,13 @@ pub struct Incident {
     /// When recovering becomes resolved.
     #[serde(with = "rfc3339_or_null")]
     pub hold_until: Option<Micros>,
+    /// What the logs say, from before its ticket was written.
+    #[serde(default)]
+    pub witness: Option<Box<Witness>>,
     pub ticket: Option<TicketNote>,
+    /// What became of proposing for good what helped.
+    #[serde(default)]
+    pub proposal: Option<Box<ProposalNote>>,
     pub evidence_sql: String,
 }
 
@@ -228,6 +236,21 @@ pub struct TicketNote {
     pub issue: String,
     /// What was last written there, as a hash: equal to what should stand there means that nothing is to be done.
     pub written: String,
+}
+
+/// What is known of the draft pull request that proposes for good what an attempt changed for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalNote {
+    /// The attempt.
+    pub action_id: String,
+    /// `requests_per_minute from 100 to 150 in config/limits.toml`.
+    pub change: String,
+    /// False from before anything is sent until it is known what became of it.
+    pub is_settled: bool,
+    /// The pull request. Another incident may have made it.
+    pub number: Option<u64>,
+    /// How it was, or why there is none.
+    pub words: String,
 }
 
 impl Incident {

@@ -11,3 +11,4 @@ pub mod series;
 pub mod silence;
 pub mod template;
 pub mod time;
+pub mod trace;

@@ -18,6 +18,7 @@
 use thiserror::Error;
 
 mod base64;
+pub mod edit;
 pub mod github;
 mod markdown;
 pub mod proposal;
@@ -45,7 +46,7 @@ pub struct Identity {
 pub struct NoIdentity(String);
 
 impl Identity {
-    /// The incident's id, how often it was opened anew before, and the hash of pipeline, rule, series and the version of
+    /// The incident's id, which of the fingerprint's incidents it is (from 1), and the hash of pipeline, rule, series and the version of
     /// the algorithm. Ids are hexadecimal or of such characters that they can stand in a comment, a label and a branch.
     pub fn new(incident: &str, epoch: u64, fingerprint: &str) -> Result<Identity, NoIdentity> {
         let possible = |text: &str, lengths: std::ops::RangeInclusive<usize>| {

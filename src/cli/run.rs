@@ -68,13 +68,13 @@ pub(super) fn run(mut config: Config, arguments: RunArguments) -> Result<(), Fai
         runtime.board.role(role, RoleState::Starting);
     }
     let source = tables.as_ref().map(|tables| runtime.tables(tables));
-    let door = if serve { Some(runtime.serve(&config, source)?) } else { None };
+    let door = if serve { Some(runtime.serve(&config, source.clone())?) } else { None };
     let mut roles = runtime.start(intake, detect)?;
     if let Some(tables) = &tables {
         runtime.fill(tables, runtime.store_limits(&config), &mut roles)?;
     }
     if remediate {
-        runtime.remediate(&config, &mut roles)?;
+        runtime.remediate(&config, source, &mut roles)?;
     }
     let observing = runtime.observe(&config, intake || detect)?;
     events::running(&config.instance.name, &runtime.log.describe_self());

@@ -8,9 +8,10 @@ use url::Url;
 
 use super::Secret;
 use super::document::{DocumentError, Located, Table};
+use super::proposals::{NumberPlace, proposals};
 use super::sections::{count_within, duration_within};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "repository",
     "api_url",
     "token_env",
@@ -26,6 +27,7 @@ const KEYS: [&str; 15] = [
     "builders",
     "default_builder",
     "pull_request_paths",
+    "proposal",
 ];
 /// Modules in the table of builders; each costs a line.
 const BUILDERS_MAX: usize = 10_000;
@@ -55,6 +57,8 @@ pub struct GitHub {
     pub default_builder: Option<String>,
     /// Files, and folders with a final `/`, that a pull request may change.
     pub pull_request_paths: Vec<String>,
+    /// In which files the numbers stand that actions change; at most one for each action.
+    pub proposals: Vec<NumberPlace>,
 }
 
 /// As whom.
@@ -83,6 +87,7 @@ pub(super) fn github(
             .origin
             .error(format!("`repository` must be \"owner/name\", not \"{}\"", repository.value)));
     }
+    let pull_request_paths = paths(&mut table)?;
     Ok(Some(GitHub {
         repository: repository.value,
         api_url: match table.text("api_url")? {
@@ -96,7 +101,8 @@ pub(super) fn github(
         organisation_ids: table.boolean("organisation_ids")?.is_some_and(|shown| shown.value),
         builders: builders(&mut table)?,
         default_builder: table.text("default_builder")?.map(|builder| builder.value),
-        pull_request_paths: paths(&mut table)?,
+        proposals: proposals(table.tables("proposal")?, &pull_request_paths)?,
+        pull_request_paths,
     }))
 }
 
@@ -180,6 +186,11 @@ fn paths(table: &mut Table) -> Result<Vec<String>, DocumentError> {
         ))),
         None => Ok(paths.value),
     }
+}
+
+/// True if an allow-list of files, and folders with a final `/`, has this path.
+pub fn is_listed(paths: &[String], path: &str) -> bool {
+    paths.iter().any(|listed| if listed.ends_with('/') { path.starts_with(listed) } else { path == listed })
 }
 
 /// True for a path of a file in a repository that a pull request may ever name: relative, without `.` and `..`, of letters,

@@ -277,6 +277,49 @@ fn a_pull_request_may_never_reach_what_git_keeps() {
 }
 
 #[test]
+fn a_proposal_names_a_file_of_the_allow_list_and_a_number_in_it() {
+    let parsed = |proposal: &str| {
+        let github =
+            "[github]\nrepository = \"a/b\"\ntoken_env = \"T\"\npull_request_paths = [\"config/\", \"ci.yml\"]\n";
+        parse(&format!("{github}{proposal}"), &[("T", "t")])
+    };
+    let one = |path: &str, key: &str| {
+        let action = "action = \"raise_rate_limit\"";
+        format!("[[github.proposal]]\n{action}\npath = \"{path}\"\nkey = \"{key}\"\n")
+    };
+    let good = one("config/limits.toml", "limits.{target}.requests_per_minute");
+    let config = parsed(&good).expect("a valid file").github.expect("tickets");
+    assert_eq!(config.proposals[0].key("exports"), ["limits", "exports", "requests_per_minute"]);
+    assert_eq!(config.proposals[0].key("a.b\"]")[1], "a.b\"]", "a module is one part of a key, whatever it is called");
+    let refused = |proposal: &str| parsed(proposal).err().expect("a refusal").to_string();
+    for path in [
+        "limits.toml",
+        "config/../limits.toml",
+        "config/{target}.toml",
+        "config/.github/x.toml",
+        "ci.yml",
+        "/config/a.toml",
+        "config/",
+    ] {
+        let said = refused(&one(path, "a"));
+        assert!(
+            said.starts_with(&format!("maturion.toml:7: `path` is \"{path}\", which must be a file in TOML")),
+            "{said}"
+        );
+    }
+    for key in ["", "a..b", "a b", "{organisation}.a", "x{target}", "a.b.c.d.e.f.g.h.i"] {
+        let said = refused(&one("config/a.toml", key));
+        assert!(said.starts_with(&format!("maturion.toml:8: `key` is \"{key}\"; write names such as")), "{said}");
+    }
+    assert_eq!(
+        refused(&format!("{good}{good}")),
+        "maturion.toml:10: `raise_rate_limit` stands here already; remove one of them"
+    );
+    let other = good.replace("raise_rate_limit", "drop_tables");
+    assert!(refused(&other).starts_with("maturion.toml:6: unknown action \"drop_tables\""));
+}
+
+#[test]
 fn an_escalation_names_contacts_that_are_there() {
     let contact = "[[contact]]\nname = \"a\"\nchannel = \"slack\"\nurl_env = \"URL\"\n";
     let hidden = [("URL", "http://slack.example/s3cret")];

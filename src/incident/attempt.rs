@@ -78,7 +78,7 @@ pub struct Attempt {
     #[serde(flatten)]
     pub intent: Intent,
     pub stage: Stage,
-    /// Grows with every attempt of the installation: a control plane that remembers it refuses whoever comes from the past.
+    /// Grows with every attempt of the installation, and when a temporary change is over: a control plane that remembers it refuses whoever comes from the past.
     pub token: u64,
     #[serde(with = "rfc3339")]
     pub intended_at: Micros,
@@ -158,6 +158,12 @@ impl Attempt {
         !matches!(self.stage, Stage::Verified | Stage::RolledBack | Stage::Reverted | Stage::Failed | Stage::Stuck)
     }
 
+    /// True if its temporary change lasts, of what this intent would change.
+    pub fn lasts(&self, intent: &Intent) -> bool {
+        let mine = (&self.intent.action, &self.intent.target, &self.intent.organisation_id);
+        !self.is_over() && mine == (&intent.action, &intent.target, &intent.organisation_id)
+    }
+
     /// True if nothing of it is left to be done.
     pub fn is_over(&self) -> bool {
         !self.is_busy() && self.due_at.is_none()
@@ -225,8 +231,10 @@ impl Attempt {
         }
     }
 
-    /// The time of a temporary effect is over.
-    pub(super) fn expired(&mut self) {
+    /// The time of a temporary effect is over. What takes it back comes later than all that was done meanwhile, and its
+    /// `token` says so.
+    pub(super) fn expired(&mut self, token: u64) {
+        self.token = token;
         self.stage = Stage::Reverting;
         self.due_at = None;
     }

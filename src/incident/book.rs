@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::attempt::Job;
 use super::claim::{Claim, ClaimError, RuleFacts, Rules};
 use super::silence::Silences;
@@ -17,7 +15,7 @@ use crate::decide::Policy;
 use crate::model::action::Mode;
 use crate::model::pipeline::{Micros, Severity};
 use crate::model::series::Series;
-use crate::model::silence::{Silence, SilenceError};
+use crate::model::silence::Silence;
 use outputs::{Fact, FactKind, News, NewsKind, Outputs};
 use platform::Platform;
 use recent::Recent;
@@ -25,13 +23,17 @@ use sources::Sources;
 
 mod acting;
 mod circumstances;
+mod command;
+mod handover;
 mod life;
 pub mod outputs;
 mod platform;
 mod recent;
 mod sources;
 
-/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes.
+pub use command::{Command, CommandError, PERSON_BYTES_MAX, is_person};
+
+/// Open incidents; beyond it new ones are refused, loudly. Each costs about three kilobytes, and two more once it has lines of logs.
 pub const INCIDENTS_MAX: usize = 200_000;
 
 /// The header of a message on `maturion.intents` that says what it is: …
@@ -77,30 +79,6 @@ impl Settings {
         };
         from.saturating_add(within)
     }
-}
-
-/// What a person asks for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
-pub enum Command {
-    /// Somebody is on it: nobody else needs to be woken.
-    Acknowledge {
-        incident_id: String,
-        by: String,
-    },
-    /// Somebody has looked: attempts may begin anew.
-    Unlock {
-        incident_id: String,
-        by: String,
-    },
-    Silence {
-        silence: Silence,
-        by: String,
-    },
-    EndSilence {
-        id: String,
-        by: String,
-    },
 }
 
 /// See the module's head.
@@ -234,8 +212,13 @@ impl Book {
     }
 
     /// Does what a person asks, or says why not.
-    pub fn command(&mut self, command: Command, now: Micros) -> Result<(), SilenceError> {
+    pub fn command(&mut self, command: Command, now: Micros) -> Result<(), CommandError> {
         match command {
+            Command::Acknowledge { incident_id, .. } | Command::Unlock { incident_id, .. }
+                if !self.incidents.contains_key(&incident_id) =>
+            {
+                return Err(CommandError::UnknownIncident);
+            }
             Command::Acknowledge { incident_id, by } => self.acknowledge(&incident_id, by, now),
             Command::Unlock { incident_id, by } => self.unlock(&incident_id, &by, now),
             Command::Silence { silence, by } => {
@@ -288,7 +271,7 @@ impl Book {
         }
     }
 
-    /// Time has come to `now`: deadlines that are over are acted upon. `token` is that of attempts that begin.
+    /// Time has come to `now`: deadlines that are over are acted upon. `token` is that of what begins.
     pub fn tick(&mut self, now: Micros, token: u64) {
         for id in self.silences.expire(now) {
             self.outputs.silences.push((id, None));
@@ -317,7 +300,7 @@ impl Book {
         if respond {
             self.escalate(id, EscalationReason::Unanswered, now);
         }
-        self.attempts_due(id, now);
+        self.attempts_due(id, now, token);
         if self.incidents.get(id).is_some_and(|incident| is_due(incident.decide_at)) {
             self.consider(id, now, token);
         }

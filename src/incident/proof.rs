@@ -84,12 +84,13 @@ impl ClosedWindow {
         self.row.get(column)?.as_f64().filter(|number| number.is_finite())
     }
 
-    /// What it says about the rule, with the limit that the incident's newest numbers name.
+    /// What it says about the rule: with the rule's own limit, or else with that which the incident's newest numbers name.
     pub fn says(&self, incident: &Incident, facts: &RuleFacts) -> (Saying, Option<f64>, Option<u64>) {
         let rule = &facts.rule;
         let value = self.number(&rule.measure);
         let samples = rule.samples.as_deref().and_then(|column| self.number(column)).map(|samples| samples as u64);
-        let saying = match (value, incident.numbers.threshold.or_else(|| limit_of(incident, facts))) {
+        // What a message says of a limit that the rule itself knows could be anything.
+        let saying = match (value, limit_of(incident, facts).or(incident.numbers.threshold)) {
             _ if !self.is_complete || (rule.samples.is_some() && samples.unwrap_or(0) < rule.min_samples) => {
                 Saying::Nothing
             }

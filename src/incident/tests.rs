@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::attempt::{Answer, Call, Stage};
-use super::book::Command;
 use super::book::outputs::{FactKind, NewsKind};
+use super::book::{Command, CommandError};
 use super::claim::ClaimError;
 use super::proof::ClosedWindow;
 use super::{EscalationReason, Phase};
@@ -343,4 +343,44 @@ fn remedy_and_scope_come_from_the_rule_and_never_from_the_message() {
     assert_eq!(incident.scope, Scope::Trivial);
     assert_eq!(incident.attempts[0].intent.action, "function_recycle");
     assert_eq!(incident.attempts[0].intent.target, "threat-analysis");
+}
+
+/// A limit that a message named was believed: with a high one nothing is bad any more, and the action has helped.
+#[test]
+fn a_message_does_not_move_the_limit_that_a_proof_is_judged_by() {
+    let mut story = Story::new(Mode::Act);
+    story.say(OPENED, "high", 0.1, true);
+    story.act();
+    let mut body = story.body("high", 0.1, true);
+    body["threshold"] = json!(1e9);
+    story.book.hear(UPDATED, body.to_string().as_bytes(), story.now).unwrap();
+    for _ in 0..4 {
+        story.pass(MINUTE);
+        story.window(0.1);
+    }
+    assert_eq!(story.incident().attempts[0].proof.good_windows, 0);
+    assert_ne!(story.incident().phase, Phase::Verified);
+}
+
+/// A message about another module that brought the id of an incident took its place: lock, attempts and all were gone.
+#[test]
+fn a_message_does_not_take_the_id_of_another_incident() {
+    let mut story = Story::new(Mode::Act);
+    story.say(OPENED, "high", 0.1, true);
+    let before = story.incident().clone();
+    story.book.take_outputs();
+    let mut body = story.body("high", 0.1, true);
+    (body["module"], body["series"]) = (json!("exports"), json!({ "module": "exports" }));
+    story.book.hear(OPENED, body.to_string().as_bytes(), story.now).unwrap();
+    assert_eq!(story.book.incidents().collect::<Vec<_>>(), [&before]);
+    assert_eq!(story.facts(), [FactKind::Refused]);
+}
+
+#[test]
+fn a_command_about_no_incident_is_refused() {
+    let mut story = Story::new(Mode::Act);
+    let unlock = Command::Unlock { incident_id: story.id(), by: "johan".to_owned() };
+    assert_eq!(story.book.command(unlock, story.now), Err(CommandError::UnknownIncident));
+    let signed = |by: &str| Command::EndSilence { id: "s".to_owned(), by: by.to_owned() }.is_signed();
+    assert_eq!(["mia", "", " ", "mi\0a", &"m".repeat(201)].map(signed), [true, false, false, false, false]);
 }

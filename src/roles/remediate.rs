@@ -44,15 +44,22 @@ use tickets::Moment;
 mod actor;
 pub mod hands;
 mod notices;
+mod proposals;
 mod restoring;
 mod tickets;
 mod windows;
+pub mod witness;
 mod writing;
 
 /// Its name on the status board.
 const ROLE: &str = "remediate";
 /// Messages visited by one poll.
 const POLL_MESSAGES_MAX: usize = 1_024;
+/// The longest detection that is passed on whole, in bytes, some ten times what detect writes. Of a longer one only the
+/// beginning is, so that it is refused and audited: with its headers it could be more than the topic takes.
+const DETECTION_BYTES_MAX: usize = 256 << 10;
+/// The longest type that a message may have, in bytes.
+const EVENT_TYPE_BYTES_MAX: usize = 100;
 /// How long one poll waits, and so how soon answers and deadlines are noticed.
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// How often offsets alone are committed.
@@ -161,7 +168,9 @@ impl<H: Hands> Remediate<H> {
             let at = Moment { wall: now, elapsed: micros(self.runtime.clock.elapsed()) };
             actor.hear_answers(&mut self.hands, at);
             actor.windows.read(&self.runtime, &mut actor.book, now)?;
-            actor.book.tick(now, actor.chain.head().seq + 1);
+            if actor.windows.is_caught_up() {
+                actor.book.tick(now, actor.chain.head().seq + 1);
+            }
         }
         let has_more = !mail.forward.is_empty() || self.actor.as_ref().is_some_and(|actor| actor.has_more(now));
         let is_due = self.is_behind() && self.since_commit() >= QUIET_COMMIT_INTERVAL;
@@ -184,8 +193,8 @@ impl<H: Hands> Remediate<H> {
                 .find(|(partition, _)| partition.number == record.partition && *partition.topic == *record.topic);
             let Some((_, next)) = place else { return };
             *next = record.offset + 1;
-            let value = record.value.unwrap_or_default().to_vec();
-            let event_type = header(record, EVENT_TYPE);
+            let value = beginning(record.value.unwrap_or_default(), DETECTION_BYTES_MAX).to_vec();
+            let event_type = beginning(header(record, EVENT_TYPE), EVENT_TYPE_BYTES_MAX);
             if record.topic == intents {
                 let event_type = String::from_utf8_lossy(event_type).into_owned();
                 mail.inbox.push((header(record, KIND).to_vec(), event_type, value));
@@ -341,6 +350,10 @@ impl<H: Hands> Remediate<H> {
 /// The value of a header; empty if there is none.
 fn header<'a>(record: &Record<'a>, name: &str) -> &'a [u8] {
     record.headers.iter().find(|(key, _)| *key == name).map_or(&[], |(_, value)| value)
+}
+
+fn beginning(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    bytes.get(..bytes_max).unwrap_or(bytes)
 }
 
 /// The rules of the compiled pipelines.

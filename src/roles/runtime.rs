@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::observe::{self, Observing};
 use super::remediate::hands::{PlatformHands, Reach};
+use super::remediate::witness::Tables as LogTables;
 use super::remediate::{Remediate, RemediateSettings, Signing};
 use super::store::{StoreLimits, StoreWorker};
 use super::{Clock, Doors, RolesError, RunningRoles, SystemClock, detect, intake};
@@ -193,8 +194,14 @@ impl Runtime {
         })
     }
 
-    /// Starts the worker that decides, and does what the configuration allows.
-    pub fn remediate(&self, config: &Config, running: &mut RunningRoles) -> Result<(), RolesError> {
+    /// Starts the worker that decides, and does what the configuration allows. Tickets show lines of logs from the tables of
+    /// this process, or without `source` from what others have committed.
+    pub fn remediate(
+        &self,
+        config: &Config,
+        source: Option<TableSource>,
+        running: &mut RunningRoles,
+    ) -> Result<(), RolesError> {
         let has_contacts = !config.notify.contacts.is_empty();
         let settings = RemediateSettings {
             policy: Arc::new(Policy::compile(&config.remediate.policy.read()?, &config.remediate.targets)?),
@@ -212,6 +219,10 @@ impl Runtime {
         let reach = Reach {
             adapters: Arc::new(Adapters::new(&config.controls, &config.commands)?),
             github: config.github.clone(),
+            logs: Some(match source {
+                Some(source) => LogTables::Here(source),
+                None => LogTables::Committed { url: config.store.url.clone(), folder: config.store.folder.clone() },
+            }),
             sender: Some(Arc::new(Channels::new(&config.notify)?)).filter(|_| has_contacts),
         };
         let runtime = self.clone();

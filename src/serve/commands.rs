@@ -12,14 +12,12 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::http::{Door, Refusal};
-use crate::incident::book::{COMMAND, Command, KIND};
+use crate::incident::book::{COMMAND, Command, KIND, PERSON_BYTES_MAX, is_person};
 use crate::log::Outgoing;
 use crate::model::silence::Silence;
 
 /// The largest body of a command, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
-/// The longest name of a person, in bytes.
-const NAME_BYTES_MAX: usize = 200;
 /// Ids of incidents are so many hexadecimal digits.
 const ID_DIGITS: usize = 32;
 
@@ -77,8 +75,8 @@ fn read<T>(body: Body<T>) -> Result<T, Refusal> {
 
 fn person(body: Body<Person>) -> Result<String, Refusal> {
     let by = read(body)?.by;
-    if by.trim().is_empty() || by.len() > NAME_BYTES_MAX || by.chars().any(char::is_control) {
-        return Err(unusable(format!("`by` must name who commands, in at most {NAME_BYTES_MAX} bytes")));
+    if !is_person(&by) {
+        return Err(unusable(format!("`by` must name who commands, in at most {PERSON_BYTES_MAX} bytes")));
     }
     Ok(by)
 }

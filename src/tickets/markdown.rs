@@ -22,16 +22,17 @@ pub(super) struct Quote<'a> {
 impl Quote<'_> {
     /// Scrubbed, without the organisation, in one line if `lines` is false, and at most so long.
     fn clean(&self, text: &str, bytes_max: usize, lines: bool) -> String {
-        let text = match self.hidden.filter(|hidden| !hidden.is_empty()) {
-            Some(hidden) => text.replace(hidden, "[organisation]"),
-            None => text.to_owned(),
-        };
         let kept = |character: char| match character {
             '\n' if lines => '\n',
             _ if character.is_control() || is_invisible(character) => ' ',
             _ => character,
         };
-        let text = if self.organisations { scrub(&text) } else { scrub_organisations(&scrub(&text)) };
+        let text = if self.organisations { scrub(text) } else { scrub_organisations(&scrub(text)) };
+        // After that: within an address an organisation's name is a part of a shape.
+        let text = match self.hidden.filter(|hidden| !hidden.is_empty()) {
+            Some(hidden) => text.replace(hidden, "[organisation]"),
+            None => text,
+        };
         let text: String = text.chars().map(kept).collect();
         cut(text.trim(), bytes_max / self.share.max(1))
     }

@@ -23,6 +23,7 @@ const WORDS_BYTES_MAX: usize = 6_000;
 const STATEMENT_BYTES_MAX: usize = 8_000;
 const SAMPLE_BYTES_MAX: usize = 1_000;
 const SAMPLES_MAX: usize = 20;
+const TRACES_MAX: usize = 20;
 const ATTEMPTS_MAX: usize = 20;
 const MODULES_MAX: usize = 20;
 /// The smallest share of all lengths: with it the longest page is a few kilobytes.
@@ -45,6 +46,12 @@ impl Style {
             default_builder: config.default_builder.clone(),
             organisation_ids: config.organisation_ids,
         }
+    }
+
+    /// Who builds a module, or what belongs to none.
+    pub fn builder(&self, module: Option<&str>) -> Option<&str> {
+        let own = module.and_then(|module| self.builders.get(module));
+        own.or(self.default_builder.as_ref()).map(String::as_str)
     }
 }
 
@@ -102,7 +109,7 @@ impl<'a> Page<'a> {
             ("Detection Source", self.detection_source()),
             ("Impact Assessment", self.impact()),
             ("Root Cause Analysis", self.quote.prose(&self.report.root_cause, WORDS_BYTES_MAX)),
-            ("Proposed Solution", self.quote.prose(&self.report.proposal, WORDS_BYTES_MAX)),
+            ("Proposed Solution", self.proposal()),
             ("Relevant Logs/Metrics", self.evidence()),
             ("Assigned To", self.builder()),
             ("Priority", priority(self.report.severity).to_owned()),
@@ -128,9 +135,9 @@ impl<'a> Page<'a> {
             scope_name(report.scope),
             report.identity.incident(),
             match report.identity.epoch() {
-                0 => "for the first time".to_owned(),
-                1 => "again, once".to_owned(),
-                epoch => format!("again, {epoch} times"),
+                0 | 1 => "for the first time".to_owned(),
+                2 => "again, once".to_owned(),
+                epoch => format!("again, {} times", epoch - 1),
             },
         )
     }
@@ -178,6 +185,7 @@ impl<'a> Page<'a> {
         });
         text.push_str(&self.quote.block("sql", &self.statement(), STATEMENT_BYTES_MAX));
         text.push_str(&self.samples());
+        text.push_str(&self.traces());
         text.push_str(&self.attempts());
         text
     }
@@ -223,7 +231,8 @@ impl<'a> Page<'a> {
 
     fn samples(&self) -> String {
         if self.report.samples.is_empty() {
-            return String::new();
+            let reason = self.report.without_samples;
+            return reason.map(|reason| format!("\nLog samples: none, {reason}.\n")).unwrap_or_default();
         }
         // Scrubbed before it is cut: half a token has no known shape.
         let lines =
@@ -232,6 +241,15 @@ impl<'a> Page<'a> {
         let count = self.report.samples.len();
         let shown = if count > SAMPLES_MAX { format!(", {SAMPLES_MAX} of {count}") } else { String::new() };
         format!("\nLog samples{shown}:\n\n{}", self.quote.block("text", &text, SAMPLES_MAX * SAMPLE_BYTES_MAX))
+    }
+
+    /// The type says that they are ids: scrubbed, they would be of no use.
+    fn traces(&self) -> String {
+        let traces = self.report.traces.iter().take(TRACES_MAX).map(|trace| format!("`{}`", trace.as_str()));
+        match traces.collect::<Vec<String>>().join(", ") {
+            none if none.is_empty() => none,
+            traces => format!("\nTraces: {traces}\n"),
+        }
     }
 
     /// What was tried, newest last; the oldest are left out first.
@@ -260,10 +278,16 @@ impl<'a> Page<'a> {
         )
     }
 
+    fn proposal(&self) -> String {
+        let words = self.quote.prose(&self.report.proposal, WORDS_BYTES_MAX);
+        // The one reference that is meant to be a link.
+        let draft = self.report.pull_request.map(|number| format!("\n\nDraft pull request: #{number}"));
+        words + &draft.unwrap_or_default()
+    }
+
     fn builder(&self) -> String {
         let module = self.report.module.as_deref();
-        let builder = module.and_then(|module| self.style.builders.get(module)).or(self.style.default_builder.as_ref());
-        match (builder, module) {
+        match (self.style.builder(module), module) {
             (Some(builder), _) => self.quote.prose(builder, NAME_BYTES_MAX),
             (None, Some(module)) => format!("Nobody: no builder is configured for module {}.", self.name(module)),
             (None, None) => "Nobody: the incident belongs to no module.".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::model::detection::BaselineSummary;
 use crate::model::pipeline::{Micros, Scope, Severity};
+use crate::model::trace::TraceId;
 
 use super::Identity;
 
@@ -37,11 +38,17 @@ pub struct Report {
     pub evidence_sql: String,
     /// Lines of the logs.
     pub samples: Vec<String>,
+    /// Why there are no such lines, if it was looked for some.
+    pub without_samples: Option<&'static str>,
+    /// Requests that belong to it.
+    pub traces: Vec<TraceId>,
     pub attempts: Vec<Attempt>,
     /// The likely cause, and what speaks for it.
     pub root_cause: String,
     /// What should be done.
     pub proposal: String,
+    /// The number of the draft that proposes it, in the same repository.
+    pub pull_request: Option<u64>,
     /// Why people were called, if they were.
     pub escalation: Option<String>,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use proxy::Trouble;
 use trial::{Stage, Trial, say};
 
-mod fleet;
+pub mod fleet;
 mod load;
 mod proxy;
 mod trial;

@@ -3,6 +3,12 @@
 mod commands;
 mod crash;
 mod example;
+mod expiring;
+mod forged;
+mod killed;
+mod limited;
 mod plane;
 mod platform;
+mod rolled_back;
 mod stopped;
+mod town;

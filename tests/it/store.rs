@@ -44,6 +44,6 @@ fn rows(store: &Arc<Store>, now: fn() -> i64, principal: &Principal, sql: &str) 
 }
 
 /// One number.
-fn ask(store: &Arc<Store>, now: fn() -> i64, principal: &Principal, sql: &str) -> i64 {
+pub fn ask(store: &Arc<Store>, now: fn() -> i64, principal: &Principal, sql: &str) -> i64 {
     rows(store, now, principal, sql)[0].column(0).as_primitive::<Int64Type>().value(0)
 }

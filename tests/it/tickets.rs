@@ -1,7 +1,10 @@
 //! Tickets against a server that behaves as GitHub does: one issue per epoch of an incident, whatever is lost.
 
+mod desk;
 mod exactly_once;
+mod proposals;
 mod pull_requests;
+mod witness;
 
 use std::path::Path;
 use std::process::Command;
@@ -36,6 +39,11 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// For servers.
+fn runtime_with_threads() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
 fn identity(nth: usize, epoch: u64) -> Identity {
     // Neighbours share a fingerprint, as incidents of one series do.
     Identity::new(&format!("incident{nth}"), epoch, &format!("f{:04}", nth / 3)).unwrap()
@@ -65,9 +73,12 @@ fn desired(identity: &Identity, severity: Severity, open: bool) -> Desired {
         numbers: Numbers { measure: "error_rate".to_owned(), value: Some(0.1), ..Numbers::default() },
         evidence_sql: "SELECT 1".to_owned(),
         samples: vec!["Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln".to_owned()],
+        without_samples: None,
+        traces: vec![],
         attempts: vec![],
         root_cause: "unknown".to_owned(),
         proposal: "look".to_owned(),
+        pull_request: None,
         escalation: None,
     };
     render(&report, &Style::default())

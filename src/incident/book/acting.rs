@@ -230,15 +230,15 @@ impl Book {
     }
 
     /// Steps 14 to 16, as far as they are a matter of time.
-    pub(super) fn attempts_due(&mut self, id: &str, now: Micros) {
+    pub(super) fn attempts_due(&mut self, id: &str, now: Micros, token: u64) {
         let Some(incident) = self.incidents.get(id) else { return };
         let due = incident.attempts.iter().filter(|attempt| attempt.due_at.is_some_and(|at| at <= now));
         for action_id in due.map(|attempt| attempt.action_id.clone()).collect::<Vec<_>>() {
-            self.attempt_due(id, &action_id, now);
+            self.attempt_due(id, &action_id, now, token);
         }
     }
 
-    fn attempt_due(&mut self, id: &str, action_id: &str, now: Micros) {
+    fn attempt_due(&mut self, id: &str, action_id: &str, now: Micros, token: u64) {
         let action = self.action_of(id, action_id);
         let Some(incident) = self.incidents.get_mut(id) else { return };
         let Some(attempt) = incident.attempts.iter_mut().find(|attempt| attempt.action_id == action_id) else { return };
@@ -255,7 +255,7 @@ impl Book {
                 Some((FactKind::Unverified, format!("Not verified: {why}")))
             }
             (Stage::Verified, Some(_)) => {
-                attempt.expired();
+                attempt.expired(token);
                 Some((FactKind::Effect, "The time of the temporary change is over: it is taken back".to_owned()))
             }
             (_, None) => {

@@ -40,7 +40,7 @@ impl Book {
             target_seen: incident.module.is_some() && incident.is_confirmed,
             tenants_affected: if is_for_one { 1 } else { EVERYONE },
             value_before: intent.change.as_ref().map(|change| change.from),
-            lease: self.lease(id, &intent.target, now),
+            lease: self.lease(id, intent, now),
             actions_last_hour: self.counts(intent, now),
             unverified_in_a_row,
             last_unverified,
@@ -58,12 +58,16 @@ impl Book {
         self.recent.counts(&intent.action, &intent.target, intent.organisation_id.as_deref(), now)
     }
 
-    /// An attempt of another incident that works on the target. It holds the lease for as long as it is busy, whatever the
-    /// deadline of its present stage.
-    fn lease(&self, id: &str, target: &str, now: Micros) -> Option<Lease> {
-        let others = self.active.iter().filter(|other| *other != id).filter_map(|other| self.incidents.get(other));
-        let mut attempts = others.flat_map(|incident| &incident.attempts);
-        let holder = attempts.find(|attempt| attempt.is_busy() && attempt.intent.target == target)?;
+    /// An attempt of another incident that works on the target, or one whose temporary change of the same thing lasts: a
+    /// second change would find what the first one left, and restore that when both are over. It holds the lease for as
+    /// long as it is busy or lasts, whatever the deadline of its present stage.
+    fn lease(&self, id: &str, intent: &Intent, now: Micros) -> Option<Lease> {
+        let active = self.active.iter().filter_map(|other| self.incidents.get(other));
+        let mut attempts = active.flat_map(|incident| incident.attempts.iter().map(move |attempt| (incident, attempt)));
+        let (_, holder) = attempts.find(|(incident, attempt)| {
+            let is_at_work = incident.incident_id != id && attempt.is_busy();
+            attempt.intent.target == intent.target && (is_at_work || attempt.lasts(intent))
+        })?;
         let verify = self.policy.action(&holder.intent.action).map_or(0, |action| action.verify_within);
         let rest = if holder.stage == Stage::Settling { verify } else { 0 };
         let end = holder.due_at.map_or(now, |due| due.saturating_add(rest));

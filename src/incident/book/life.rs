@@ -39,6 +39,10 @@ impl Book {
             self.outputs.facts.push(super::Fact::refused("there are too many incidents to take in another one"));
             return;
         }
+        if self.incidents.contains_key(&claim.incident_id) {
+            self.outputs.facts.push(super::Fact::refused("its incident is another one"));
+            return;
+        }
         let before = self.current.get(&fingerprint).and_then(|id| self.incidents.get(id));
         let epoch = before.map_or(1, |incident| incident.epoch + 1);
         let name = &claim.name;
@@ -77,7 +81,9 @@ impl Book {
             decide_at: (confirms || !has_remedy).then_some(now),
             respond_by: None,
             hold_until: None,
+            witness: None,
             ticket: None,
+            proposal: None,
             evidence_sql: claim.evidence_sql,
         };
         if let Some(module) = &incident.module {

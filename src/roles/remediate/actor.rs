@@ -4,18 +4,20 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::hands::{Finished, Hands, Task};
 use super::notices::Notices;
+use super::proposals::{Proposals, change_words};
 use super::tickets::{Moment, Tickets};
 use super::windows::Windows;
 use crate::audit::{Chain, Checkpoint, Notary};
 use crate::decide::Policy;
 use crate::events;
-use crate::incident::TicketNote;
 use crate::incident::attempt::{Answer, Call};
 use crate::incident::book::outputs::Outputs;
 use crate::incident::book::{Book, COMMAND, Command, DETECTION};
+use crate::incident::{ProposalNote, TicketNote};
 use crate::model::pipeline::Micros;
 use crate::roles::runtime::micros;
-use crate::tickets::github::{Done, Outcome, TicketError};
+use crate::tickets::edit::NumberChange;
+use crate::tickets::github::{Done, Outcome, Proposed, TicketError};
 
 /// What the owner of `maturion.intents` knows.
 pub(super) struct Actor {
@@ -24,6 +26,7 @@ pub(super) struct Actor {
     pub(super) notary: Option<Notary>,
     pub(super) windows: Windows,
     pub(super) tickets: Option<Tickets>,
+    pub(super) proposals: Option<Proposals>,
     pub(super) notices: Option<Notices>,
     /// What the hands are at.
     pub(super) in_flight: BTreeSet<Key>,
@@ -36,7 +39,10 @@ pub(super) struct Actor {
 pub(super) enum Key {
     Call(String, Call),
     Look(String),
+    Witness(String),
     Ticket(String),
+    /// One at a time.
+    Propose,
     Deliver(String),
 }
 
@@ -51,6 +57,9 @@ impl Actor {
     pub(super) fn tell(&mut self, outputs: &Outputs, now: Micros) {
         if let Some(tickets) = &mut self.tickets {
             outputs.changed.iter().for_each(|id| tickets.changed(id));
+        }
+        if let Some(proposals) = &mut self.proposals {
+            outputs.changed.iter().for_each(|id| proposals.changed(id));
         }
         if let Some(notices) = &mut self.notices {
             notices.hear(&outputs.news, &self.book, now);
@@ -78,7 +87,7 @@ impl Actor {
                     events::claim_refused(error.word());
                 }
             } else if kind == COMMAND {
-                let command = serde_json::from_slice::<Command>(value).ok();
+                let command = serde_json::from_slice(value).ok().filter(Command::is_signed);
                 if command.is_none_or(|command| self.book.command(command, now).is_err()) {
                     events::claim_refused("unusable command");
                 }
@@ -107,9 +116,17 @@ impl Actor {
                         Err(reason) => events::reading_failed(&incident_id, &reason),
                     }
                 }
+                Finished::Witness { incident_id, witness } => {
+                    self.in_flight.remove(&Key::Witness(incident_id.clone()));
+                    self.book.witness(&incident_id, witness);
+                }
                 Finished::Ticket { incident_id, written, outcome } => {
                     self.in_flight.remove(&Key::Ticket(incident_id.clone()));
                     self.ticket_written(&incident_id, written, outcome, at);
+                }
+                Finished::Propose { incident_id, action_id, change, outcome } => {
+                    self.in_flight.remove(&Key::Propose);
+                    self.proposed(&incident_id, action_id, &change, outcome, at);
                 }
                 Finished::Deliver { delivery_id, sent } => {
                     self.in_flight.remove(&Key::Deliver(delivery_id.clone()));
@@ -140,17 +157,58 @@ impl Actor {
         }
     }
 
+    fn proposed(
+        &mut self,
+        id: &str,
+        action_id: String,
+        change: &NumberChange,
+        outcome: Result<Proposed, TicketError>,
+        at: Moment,
+    ) {
+        let Some(proposals) = &mut self.proposals else { return };
+        let (number, words) = match outcome {
+            Ok(Proposed::Open(number)) => (Some(number), "open".to_owned()),
+            Ok(Proposed::Ended(number)) => (Some(number), "merged or closed".to_owned()),
+            Ok(Proposed::NothingToChange) => (None, "the file says so already".to_owned()),
+            Err(error) => {
+                events::proposal_failed(id, &error.to_string());
+                if let Some(wait) = error.wait() {
+                    return proposals.again(id, at.elapsed.saturating_add(micros(wait)));
+                }
+                (None, error.to_string())
+            }
+        };
+        let change = change_words(change);
+        self.book.proposed(id, ProposalNote { action_id, change, is_settled: true, number, words });
+    }
+
+    /// The next proposal. What is going to be proposed is written first, and what another incident has proposed is not done again.
+    fn propose(&mut self, at: Moment) -> Option<Task> {
+        let proposals = self.proposals.as_mut().filter(|_| !self.in_flight.contains(&Key::Propose))?;
+        let (task, notes) = proposals.next(&self.book, at);
+        for (id, note) in notes {
+            self.book.proposed(&id, note);
+        }
+        task
+    }
+
     /// What is to be told now.
     pub(super) fn messages(&mut self, at: Moment) -> Vec<Task> {
         let mut tasks = Vec::new();
         if let Some(tickets) = &mut self.tickets {
             let in_flight = &self.in_flight;
-            tasks = tickets.tasks(&self.book, |id| in_flight.contains(&Key::Ticket(id.to_owned())), at);
+            let is_busy = |id: &str| {
+                [Key::Witness(id.to_owned()), Key::Ticket(id.to_owned())].iter().any(|key| in_flight.contains(key))
+            };
+            tasks = tickets.tasks(&self.book, is_busy, at);
         }
+        tasks.extend(self.propose(at));
         let deliveries = self.notices.iter().flat_map(|notices| notices.due(at.wall));
         tasks.extend(deliveries.map(|delivery| Task::Deliver { delivery: delivery.clone() }));
         tasks.retain(|task| match task {
+            Task::Witness { incident_id, .. } => self.in_flight.insert(Key::Witness(incident_id.clone())),
             Task::Ticket { incident_id, .. } => self.in_flight.insert(Key::Ticket(incident_id.clone())),
+            Task::Propose { .. } => self.in_flight.insert(Key::Propose),
             Task::Deliver { delivery } => self.in_flight.insert(Key::Deliver(delivery.id.clone())),
             Task::Call { .. } | Task::Look { .. } => true,
         });

@@ -15,12 +15,16 @@ use tokio::sync::Mutex;
 use crate::act::{ActError, Adapter, Adapters, Order, Snapshot};
 use crate::config;
 use crate::incident::attempt::{Answer, Call, Job};
+use crate::incident::witness::Witness;
 use crate::model::action::{Action, Intent};
 use crate::model::pipeline::Micros;
 use crate::notify::Delivery;
 use crate::notify::send::{SendError, Sender as Channels};
+use crate::roles::remediate::witness::{Logs, Question, Tables};
 use crate::roles::{Clock, SystemClock};
-use crate::tickets::github::{GitHub, Outcome, TicketError};
+use crate::tickets::edit::NumberChange;
+use crate::tickets::github::{GitHub, Outcome, Proposed, TicketError};
+use crate::tickets::proposal::Proposal;
 use crate::tickets::{Desired, Identity};
 
 /// Threads that calls wait on. A call that waits takes none of them, so two are enough for all.
@@ -51,8 +55,12 @@ pub enum Task {
     Call { incident_id: String, action_id: String, action: Action, job: Job },
     /// Reads the present state for a decision; nothing is changed.
     Look { incident_id: String, action: Action, intent: Intent },
+    /// Looks up what the logs say about an incident.
+    Witness { incident_id: String, question: Question },
     /// Makes a ticket as it should be. `written` is the hash of that.
     Ticket { incident_id: String, identity: Identity, known: Option<u64>, desired: Desired, written: String },
+    /// Proposes a change of a file.
+    Propose { incident_id: String, action_id: String, draft: Proposal, change: NumberChange },
     /// Sends a notice.
     Deliver { delivery: Delivery },
 }
@@ -62,7 +70,9 @@ pub enum Task {
 pub enum Finished {
     Call { incident_id: String, action_id: String, call: Call, answer: Answer },
     Look { incident_id: String, state: Result<Value, String> },
+    Witness { incident_id: String, witness: Witness },
     Ticket { incident_id: String, written: String, outcome: Result<Outcome, TicketError> },
+    Propose { incident_id: String, action_id: String, change: NumberChange, outcome: Result<Proposed, TicketError> },
     Deliver { delivery_id: String, sent: Result<(), SendError> },
 }
 
@@ -73,6 +83,8 @@ pub struct Reach {
     pub adapters: Arc<Adapters>,
     /// Where tickets go.
     pub github: Option<config::GitHub>,
+    /// The tables that lines of logs are looked for in; without them tickets have none.
+    pub logs: Option<Tables>,
     /// The channels of those who are called.
     pub sender: Option<Arc<Channels>>,
 }
@@ -81,6 +93,7 @@ pub struct Reach {
 pub struct PlatformHands {
     runtime: Runtime,
     adapters: Arc<Adapters>,
+    logs: Arc<Logs>,
     /// One thing at a time: the client remembers what it is not sure of.
     github: Option<Arc<Mutex<GitHub>>>,
     sender: Option<Arc<Channels>>,
@@ -97,21 +110,30 @@ impl PlatformHands {
             reach.github.as_ref().map(|config| GitHub::new(config, wall())).transpose()?
         };
         let (adapters, sender) = (Arc::clone(&reach.adapters), reach.sender.clone());
+        let (logs, github) = (Logs::new(reach.logs.clone()), github.map(|one| Arc::new(Mutex::new(one))));
         let (tell, told) = channel();
-        Ok(PlatformHands { runtime, adapters, github: github.map(|one| Arc::new(Mutex::new(one))), sender, tell, told })
+        Ok(PlatformHands { runtime, adapters, logs, github, sender, tell, told })
     }
 }
 
 impl Hands for PlatformHands {
     fn start(&mut self, task: Task) {
         let (adapters, tell) = (Arc::clone(&self.adapters), self.tell.clone());
-        let (github, sender) = (self.github.clone(), self.sender.clone());
+        let (github, sender, logs) = (self.github.clone(), self.sender.clone(), Arc::clone(&self.logs));
         self.runtime.spawn(async move {
             let finished = match task {
                 Task::Call { .. } | Task::Look { .. } => perform(&adapters, task).await,
+                Task::Witness { incident_id, question } => {
+                    let witness = logs.ask(&incident_id, question).await;
+                    Some(Finished::Witness { incident_id, witness })
+                }
                 Task::Ticket { incident_id, identity, known, desired, written } => {
                     let outcome = write(github, &identity, known, &desired).await;
                     Some(Finished::Ticket { incident_id, written, outcome })
+                }
+                Task::Propose { incident_id, action_id, draft, change } => {
+                    let outcome = propose(github, &draft, &change).await;
+                    Some(Finished::Propose { incident_id, action_id, change, outcome })
                 }
                 Task::Deliver { delivery } => deliver(sender, delivery).await,
             };
@@ -139,8 +161,24 @@ async fn write(
             let mut github = github.lock().await;
             github.reconcile(identity, known, desired, wall()).await
         }
-        None => Err(TicketError::Setup("no repository is configured".to_owned())),
+        None => Err(without_repository()),
     }
+}
+
+/// Makes the draft of a change as it should be.
+async fn propose(
+    github: Option<Arc<Mutex<GitHub>>>,
+    draft: &Proposal,
+    change: &NumberChange,
+) -> Result<Proposed, TicketError> {
+    match github {
+        Some(github) => github.lock().await.propose_number(draft, change, wall()).await,
+        None => Err(without_repository()),
+    }
+}
+
+fn without_repository() -> TicketError {
+    TicketError::Setup("no repository is configured".to_owned())
 }
 
 async fn deliver(sender: Option<Arc<Channels>>, delivery: Delivery) -> Option<Finished> {
@@ -174,7 +212,7 @@ async fn perform(adapters: &Adapters, task: Task) -> Option<Finished> {
             let state = look(adapters, &order).await.map_err(|error| error.to_string());
             Some(Finished::Look { incident_id, state })
         }
-        Task::Ticket { .. } | Task::Deliver { .. } => None,
+        Task::Witness { .. } | Task::Ticket { .. } | Task::Propose { .. } | Task::Deliver { .. } => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::actor::Actor;
 use super::notices::Kept;
 use super::notices::Notices;
+use super::proposals::Proposals;
 use super::tickets::Tickets;
 use super::windows::Windows;
 use super::{ROLE, RemediateError, RemediateSettings, rules};
@@ -43,7 +44,9 @@ pub(super) fn actor(runtime: &Runtime, settings: &RemediateSettings) -> Result<A
     let signing = settings.signing.as_ref();
     let notary = signing.map(|with| Ok::<_, KeyError>(Notary::new(Signer::parse(with.key.reveal())?, with.interval)));
     let tickets = settings.tickets.as_ref();
+    let proposing = tickets.filter(|github| !github.proposals.is_empty());
     Ok(Actor {
+        proposals: proposing.map(|github| Proposals::new(github.proposals.clone(), Style::of(github), &book)),
         tickets: tickets.map(|github| Tickets::new(Style::of(github), github.repository.clone(), &book)),
         notices: settings.routing.clone().map(|routing| Notices::new(routing, kept)),
         book,

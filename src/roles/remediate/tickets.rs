@@ -1,7 +1,8 @@
 //! Tickets: which incidents have one, and what should stand in it.
 //!
 //! What should stand in a ticket is a function of the incident; what was last written there is a hash in the incident's
-//! state. As long as the two differ there is something to do, whatever was killed in between.
+//! state. As long as the two differ there is something to do, whatever was killed in between. Before a ticket is first
+//! written, the logs are asked once; what they say is in the incident's state, too.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::incident::attempt::Stage;
 use crate::incident::book::Book;
 use crate::incident::claim::RuleFacts;
+use crate::incident::witness::Unheard;
 use crate::incident::{Incident, Phase};
 use crate::model::pipeline::{Micros, Severity, Source, Technique};
 use crate::roles::remediate::hands::Task;
+use crate::roles::remediate::witness::Question;
 use crate::tickets::render::Style;
 use crate::tickets::report::{self, Affected, Numbers, Report, Whom};
 use crate::tickets::{Identity, render};
@@ -21,6 +24,9 @@ use crate::tickets::{Identity, render};
 const TICKET_AFTER: Micros = 3 * 60 * 1_000_000;
 /// The shortest time between two edits of one ticket.
 const EDIT_INTERVAL: Micros = 20 * 1_000_000;
+
+/// What a ticket says of logs that were asked and have no line.
+const NO_LINES: &str = "the logs of that time and place have none";
 
 /// See the module's head.
 pub(super) struct Tickets {
@@ -78,6 +84,9 @@ impl Tickets {
 
     fn task(&self, incident: &Incident, book: &Book) -> Option<Task> {
         let id = incident.incident_id.clone();
+        if incident.witness.is_none() && incident.ticket.is_none() {
+            return Some(Task::Witness { incident_id: id, question: Question::of(incident) });
+        }
         // Ids and fingerprints are hexadecimal, as the book hears no others.
         let identity = Identity::new(&id, incident.epoch.into(), &incident.fingerprint).ok()?;
         let facts = book.rules().get(&incident.rule_name());
@@ -133,7 +142,7 @@ fn hash(text: &str) -> String {
 
 /// The incident as its builder should learn of it.
 fn report(incident: &Incident, identity: Identity, facts: Option<&RuleFacts>) -> Report {
-    let numbers = &incident.numbers;
+    let (numbers, witness) = (&incident.numbers, incident.witness.as_deref());
     let technique = facts.map_or("", |facts| facts.rule.technique.name());
     Report {
         identity,
@@ -149,10 +158,10 @@ fn report(incident: &Incident, identity: Identity, facts: Option<&RuleFacts>) ->
         source: source(facts),
         whom: whom(incident),
         module: incident.module.clone(),
-        affected_users: Affected::Unknown,
+        affected_users: witness.and_then(|witness| witness.users).map_or(Affected::Unknown, Affected::Number),
         affected_organisations: match &incident.organisation_id {
             Some(_) => Affected::Number(1),
-            None => Affected::All,
+            None => witness.and_then(|witness| witness.organisations).map_or(Affected::All, Affected::Number),
         },
         affected_modules: incident.module.iter().cloned().collect(),
         detected_at: incident.opened_at,
@@ -168,10 +177,13 @@ fn report(incident: &Incident, identity: Identity, facts: Option<&RuleFacts>) ->
             window: Some((numbers.window_start, numbers.window_end)),
         },
         evidence_sql: incident.evidence_sql.clone(),
-        samples: Vec::new(),
+        samples: witness.map(|witness| witness.lines.clone()).unwrap_or_default(),
+        traces: witness.map(|witness| witness.traces.clone()).unwrap_or_default(),
+        without_samples: witness.map(|witness| witness.unheard.map_or(NO_LINES, Unheard::words)),
         attempts: incident.attempts.iter().map(attempt).collect(),
         root_cause: "Not known yet. The query below shows the numbers from the onset on.".to_owned(),
         proposal: proposal(incident),
+        pull_request: incident.proposal.as_ref().and_then(|note| note.number),
         escalation: incident.escalated.as_ref().map(|escalation| escalation.reason.words().to_owned()),
     }
 }
@@ -183,10 +195,22 @@ fn description(incident: &Incident) -> String {
 }
 
 fn proposal(incident: &Incident) -> String {
+    let words = next_step(incident);
+    match incident.proposal.as_deref().filter(|note| note.is_settled) {
+        Some(note) if note.number.is_some() => format!("{words} It is proposed to change {} for good.", note.change),
+        Some(note) => format!("{words} No pull request proposes to change {} for good: {}.", note.change, note.words),
+        None => words,
+    }
+}
+
+fn next_step(incident: &Incident) -> String {
     match (incident.attempts.last().map(|attempt| attempt.stage), incident.scope) {
-        (Some(Stage::Verified), _) => {
+        (Some(Stage::Verified | Stage::Reverting | Stage::Reverted), _) => {
             "The action below brought relief and removed no cause. Find out what caused it, at a normal pace."
                 .to_owned()
+        }
+        (Some(Stage::Intended | Stage::Applying | Stage::Settling | Stage::Proving), _) => {
+            "An action is under way; whether it helps is not known yet.".to_owned()
         }
         (Some(_), _) => "The actions below did not help. Find and remove the cause.".to_owned(),
         (None, scope) => {

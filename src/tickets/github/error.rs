@@ -41,6 +41,8 @@ pub enum TicketError {
     PathNotAllowed { path: String },
     #[error("{path} is no file of the default branch, and pull requests only change files that are there")]
     NoFile { path: String },
+    #[error("{path} cannot be changed as proposed: {reason}")]
+    NotEdited { path: String, reason: String },
     #[error("the proposed change is too large: at most {files} files of {bytes} bytes each")]
     TooLarge { files: usize, bytes: usize },
     #[error("the client for GitHub cannot be set up ({0})")]
@@ -61,6 +63,7 @@ impl TicketError {
             TicketError::Refused { .. }
             | TicketError::PathNotAllowed { .. }
             | TicketError::NoFile { .. }
+            | TicketError::NotEdited { .. }
             | TicketError::TooLarge { .. }
             | TicketError::Setup(_) => None,
         }

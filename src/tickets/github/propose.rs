@@ -10,10 +10,11 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::config::github::is_path;
+use crate::config::github::{is_listed, is_path};
 use crate::model::pipeline::Micros;
 
 use super::super::base64;
+use super::super::edit::NumberChange;
 use super::super::proposal::{FileChange, Proposal};
 use super::api::Method;
 use super::{GitHub, TicketError};
@@ -56,6 +57,8 @@ struct Content {
     kind: String,
     path: String,
     sha: String,
+    #[serde(default)]
+    content: String,
 }
 
 #[derive(Deserialize)]
@@ -72,15 +75,14 @@ impl GitHub {
         self.admit(proposal)?;
         self.api.begin(now)?;
         let branch = proposal.identity.branch();
-        let answer = self.api.call(Method::Get, "", None).await?;
-        let default = self.api.decode::<Repository>(answer)?.default_branch;
+        let default = self.default_branch().await?;
         let pull = self.pull(&branch).await?;
         if let Some(pull) = pull.as_ref().filter(|pull| pull.state != "open") {
             return Ok(Proposed::Ended(pull.number));
         }
         let mut differ = false;
         for file in &proposal.files {
-            differ |= self.content(&file.path, &default).await? != blob_id(file.content.as_bytes());
+            differ |= self.content(&file.path, &default).await?.sha != blob_id(file.content.as_bytes());
         }
         if !differ && pull.is_none() {
             return Ok(Proposed::NothingToChange);
@@ -92,21 +94,47 @@ impl GitHub {
         self.make_pull(proposal, pull, &branch, &default).await
     }
 
+    /// Proposes a change of one number in a file as the default branch has it. `draft` says all but the file.
+    pub async fn propose_number(
+        &mut self,
+        draft: &Proposal,
+        change: &NumberChange,
+        now: Micros,
+    ) -> Result<Proposed, TicketError> {
+        self.admit_path(&change.path)?;
+        self.api.begin(now)?;
+        let default = self.default_branch().await?;
+        let present = self.content(&change.path, &default).await?.content;
+        let path = change.path.clone();
+        let not_edited = |reason: String| TicketError::NotEdited { path: path.clone(), reason };
+        let text = base64::decode(&present).and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = text.filter(|text| text.len() <= FILE_BYTES_MAX);
+        let text = text.ok_or_else(|| not_edited(format!("it is no text of at most {FILE_BYTES_MAX} bytes")))?;
+        let content = change.apply(&text).map_err(|error| not_edited(error.to_string()))?;
+        let file = FileChange { path: path.clone(), content, description: change.words() };
+        self.propose(&Proposal { files: vec![file], ..draft.clone() }, now).await
+    }
+
     /// Refuses what may not be proposed, before anything is sent.
     fn admit(&self, proposal: &Proposal) -> Result<(), TicketError> {
-        let listed = |path: &str| {
-            self.pull_request_paths
-                .iter()
-                .any(|listed| if listed.ends_with('/') { path.starts_with(listed) } else { path == listed })
-        };
-        if let Some(file) = proposal.files.iter().find(|file| !is_path(&file.path) || !listed(&file.path)) {
-            let shown = crate::scrub::scrub(&file.path.chars().take(100).collect::<String>());
-            return Err(TicketError::PathNotAllowed { path: shown });
-        }
+        proposal.files.iter().try_for_each(|file| self.admit_path(&file.path))?;
         if proposal.files.len() > FILES_MAX || proposal.files.iter().any(|file| file.content.len() > FILE_BYTES_MAX) {
             return Err(TicketError::TooLarge { files: FILES_MAX, bytes: FILE_BYTES_MAX });
         }
         Ok(())
+    }
+
+    fn admit_path(&self, path: &str) -> Result<(), TicketError> {
+        if is_path(path) && is_listed(&self.pull_request_paths, path) {
+            return Ok(());
+        }
+        let path = crate::scrub::scrub(&path.chars().take(100).collect::<String>());
+        Err(TicketError::PathNotAllowed { path })
+    }
+
+    async fn default_branch(&mut self) -> Result<String, TicketError> {
+        let answer = self.api.call(Method::Get, "", None).await?;
+        Ok(self.api.decode::<Repository>(answer)?.default_branch)
     }
 
     /// The pull request of the branch, open or not.
@@ -117,15 +145,15 @@ impl GitHub {
         Ok(pulls.into_iter().min_by_key(|pull| pull.number))
     }
 
-    /// The id of a file's content on a branch.
-    async fn content(&mut self, path: &str, branch: &str) -> Result<String, TicketError> {
+    /// A file on a branch.
+    async fn content(&mut self, path: &str, branch: &str) -> Result<Content, TicketError> {
         let answer = self.api.call(Method::Get, &format!("contents/{path}?ref={}", reference(branch)), None).await?;
         if answer.status == 404 {
             return Err(TicketError::NoFile { path: path.to_owned() });
         }
         // A folder answers with a list, a link with another path.
         match self.api.decode::<Content>(answer) {
-            Ok(content) if content.kind == "file" && content.path == path => Ok(content.sha),
+            Ok(content) if content.kind == "file" && content.path == path => Ok(content),
             _ => Err(TicketError::NoFile { path: path.to_owned() }),
         }
     }
@@ -144,7 +172,7 @@ impl GitHub {
     }
 
     async fn write(&mut self, file: &FileChange, branch: &str, message: &str) -> Result<(), TicketError> {
-        let present = self.content(&file.path, branch).await?;
+        let present = self.content(&file.path, branch).await?.sha;
         if present == blob_id(file.content.as_bytes()) {
             return Ok(());
         }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::detection::BaselineSummary;
+use crate::model::trace::TraceId;
 use crate::tickets::Identity;
 use crate::tickets::report::Numbers;
 
@@ -57,6 +58,8 @@ fn report() -> Report {
                 .to_owned(),
             "ERROR retry with Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0NzExIn0.c2lnbmF0dXJl".to_owned(),
         ],
+        without_samples: None,
+        traces: TraceId::read("4bf92f3577b34da6a3ce929d0e0e4736").into_iter().collect(),
         attempts: vec![Attempt {
             at: TEN + MINUTE,
             action: "function_recycle".to_owned(),
@@ -66,6 +69,7 @@ fn report() -> Report {
         }],
         root_cause: "Likely a query that exceeds its time limit: 96 % of the errors say so.".to_owned(),
         proposal: "Make the query behind POST /threats/{id}/analyse faster; restarting helps for minutes only.".to_owned(),
+        pull_request: None,
         escalation: None,
     }
 }
@@ -93,8 +97,11 @@ fn a_resolved_incident_of_the_whole_platform() {
         open: false,
         phase: "resolved".to_owned(),
         resolved_at: Some(TEN + 42 * MINUTE),
+        pull_request: Some(12),
         escalation: Some("repeated failure: 3 attempts, none of them verified".to_owned()),
         samples: vec![],
+        without_samples: Some("the tables did not answer in time"),
+        traces: vec![],
         root_cause: String::new(),
         ..report()
     };
@@ -163,6 +170,7 @@ fn the_longest_report_fits() {
         evidence_sql: long.clone(),
         samples: vec![long.clone(); 100],
         affected_modules: vec![long.clone(); 100],
+        pull_request: Some(u64::MAX),
         attempts: vec![Attempt { words: long.clone(), result: long.clone(), ..report().attempts[0].clone() }; 100],
         escalation: Some(long.clone()),
         ..report()

@@ -1,7 +1,7 @@
 //! Processes of Maturion that share the work, to be killed, paused and stopped.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,17 +41,7 @@ impl Installation {
     pub fn start(&mut self, name: &str, brokers: &str) -> Process {
         self.starts += 1;
         let log = self.folder.path().join(format!("{name}-{}.log", self.starts));
-        let child = Command::new(env!("CARGO_BIN_EXE_maturion"))
-            .args(["run", "--roles", "intake,detect", "--instance", name])
-            .current_dir(self.folder.path())
-            .env_clear()
-            .env("MATURION__KAFKA__BROKERS", brokers)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("a log"))
-            .spawn()
-            .expect("maturion runs");
-        Process { name: name.to_owned(), brokers: brokers.to_owned(), child, log }
+        Process::start(self.folder.path(), "intake,detect", name, brokers, log)
     }
 }
 
@@ -63,6 +53,21 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts `maturion run` in a folder, with what stands there. `log` is a new file.
+    pub fn start(folder: &Path, roles: &str, name: &str, brokers: &str, log: PathBuf) -> Process {
+        let child = Command::new(env!("CARGO_BIN_EXE_maturion"))
+            .args(["run", "--roles", roles, "--instance", name])
+            .current_dir(folder)
+            .env_clear()
+            .env("MATURION__KAFKA__BROKERS", brokers)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a log"))
+            .spawn()
+            .expect("maturion runs");
+        Process { name: name.to_owned(), brokers: brokers.to_owned(), child, log }
+    }
+
     /// SIGKILL: no chance to say anything to anyone.
     pub fn kill(&mut self) {
         self.child.kill().expect("killed");
@@ -102,10 +107,14 @@ impl Process {
         assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
     }
 
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The end of its log.
     pub fn last_words(&self) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
+        let log = self.log();
         let lines = log.lines().collect::<Vec<_>>();
         lines[lines.len().saturating_sub(12)..].join("\n")
     }

@@ -45,6 +45,23 @@ fn base64_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// In lines of sixty characters, as GitHub writes it.
+fn base64_encoded(text: &str) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut encoded = String::new();
+    for three in text.as_bytes().chunks(3) {
+        let group = (0..3).fold(0, |group, at| group << 8 | u32::from(three.get(at).copied().unwrap_or_default()));
+        for at in 0..4 {
+            let digit = char::from(alphabet[(group >> (18 - 6 * at) & 63) as usize]);
+            encoded.push(if at <= three.len() { digit } else { '=' });
+            if encoded.len() % 61 == 60 {
+                encoded.push('\n');
+            }
+        }
+    }
+    encoded + "\n"
+}
+
 impl World {
     pub(super) fn pulls_call(&mut self, call: &Call, rest: &[&str]) -> Response {
         match (call.method.clone(), rest) {
@@ -57,7 +74,12 @@ impl World {
                 let files = self.files.get(call.asked("ref"));
                 match files.and_then(|files| files.get(&path.join("/"))) {
                     Some(content) => {
-                        reply(200, json!({ "type": "file", "path": path.join("/"), "sha": blob_id(content) }))
+                        let (path, sha) = (path.join("/"), blob_id(content));
+                        let content = base64_encoded(content);
+                        reply(
+                            200,
+                            json!({ "type": "file", "path": path, "sha": sha, "encoding": "base64", "content": content }),
+                        )
                     }
                     None => said(404, "Not Found"),
                 }

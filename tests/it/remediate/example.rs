@@ -235,6 +235,7 @@ fn work(runtime: Runtime, config: &Config, plane: &Plane, stop: Arc<AtomicBool>)
     let reach = Reach {
         adapters: Arc::new(Adapters::new(&[plane.control()], &[]).unwrap()),
         github: config.github.clone(),
+        logs: None,
         sender: Some(Arc::new(Sender::new(&config.notify).unwrap())),
     };
     std::thread::spawn(move || {

@@ -14,6 +14,7 @@ use maturion::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use maturion::log::{Outgoing, Session};
 use maturion::model::action::Mode;
 use maturion::model::detection::{detection_id, format_time, incident_id};
+use maturion::model::pipeline::Pipeline;
 use maturion::model::series::{Label, Series};
 use maturion::roles::remediate::hands::{Hands, PlatformHands, Reach};
 use maturion::roles::remediate::{Remediate, RemediateSettings};
@@ -24,13 +25,13 @@ use super::plane::Plane;
 use crate::flow::{Flow, shipped};
 
 const SECOND: i64 = 1_000_000;
-const MINUTE: i64 = 60 * SECOND;
+pub const MINUTE: i64 = 60 * SECOND;
 /// 2025-12-03T10:00:00Z.
-const START: i64 = 1_764_756_000_000_000;
+pub const START: i64 = 1_764_756_000_000_000;
 /// How far the platform's clock goes in one step.
 const STEP: i64 = 20 * SECOND;
 pub const MODULE: &str = "threat-analysis";
-const OTHERS: [&str; 4] = ["pit", "exports", "auth", "dashboard"];
+pub const OTHERS: [&str; 4] = ["pit", "exports", "auth", "dashboard"];
 
 /// A clock that the test turns.
 struct Turned {
@@ -70,8 +71,13 @@ pub struct Worker<H> {
 
 impl Platform {
     pub fn new(plane: Plane, actions: impl Fn(&str) -> String) -> Platform {
+        Platform::of(shipped(), plane, actions)
+    }
+
+    /// With these pipelines.
+    pub fn of(pipelines: Vec<Pipeline>, plane: Plane, actions: impl Fn(&str) -> String) -> Platform {
         let log = Arc::new(EmbeddedLog::new(EmbeddedSettings::default()));
-        let flow = Flow::new(log, "r.", 1, shipped());
+        let flow = Flow::new(log, "r.", 1, pipelines);
         let clock = Arc::new(Turned { wall: AtomicI64::new(START), began: std::time::Instant::now() });
         let runtime = Runtime { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..flow.runtime.clone() };
         let mut texts = PolicyTexts::shipped();
@@ -84,7 +90,7 @@ impl Platform {
 
     pub fn hands(&self) -> PlatformHands {
         let adapters = Arc::new(Adapters::new(&[self.plane.control()], &[]).unwrap());
-        PlatformHands::new(&Reach { adapters, github: None, sender: None }).unwrap()
+        PlatformHands::new(&Reach { adapters, github: None, logs: None, sender: None }).unwrap()
     }
 
     pub fn worker<H: Hands>(&self, hands: H) -> Worker<H> {
@@ -106,7 +112,12 @@ impl Platform {
         self.clock.wall()
     }
 
-    fn send(&self, topic: &str, value: &Value, headers: &[(&str, &[u8])]) {
+    /// Lets time pass, and says what it is then.
+    pub fn pass(&self, time: i64) -> i64 {
+        self.clock.wall.fetch_add(time, Ordering::Relaxed) + time
+    }
+
+    pub fn send(&self, topic: &str, value: &Value, headers: &[(&str, &[u8])]) {
         let appender = self.runtime.log.appender().unwrap();
         let value = serde_json::to_vec(value).unwrap();
         appender.append(Outgoing { topic, value: Some(&value), headers, ..Outgoing::default() }).unwrap();
@@ -132,7 +143,7 @@ impl Platform {
 
     /// The platform goes on for a while: windows close, and show whether the module has recovered.
     pub fn step(&mut self) {
-        let now = self.clock.wall.fetch_add(STEP, Ordering::Relaxed) + STEP;
+        let now = self.pass(STEP);
         if self.recovered_at.is_none() && !self.is_hopeless && !self.plane.effects().is_empty() {
             self.recovered_at = Some(now);
         }
@@ -161,12 +172,29 @@ impl Platform {
         outputs.iter().map(|output| output.json()).max_by_key(|incident| incident["revision"].as_u64())
     }
 
+    /// The newest state of every incident.
+    pub fn incidents(&self) -> Vec<Value> {
+        let mut newest = std::collections::BTreeMap::new();
+        // What is forgotten has no value any more.
+        let outputs = self.flow.read(&self.runtime.topics.incidents());
+        for output in outputs.iter().filter(|output| !output.value.is_empty()) {
+            let incident = output.json();
+            newest.insert(incident["incident_id"].as_str().unwrap().to_owned(), incident);
+        }
+        newest.into_values().collect()
+    }
+
     /// The kinds of the audit's entries, after the chain was verified.
     pub fn audit(&self) -> Vec<String> {
+        self.entries().iter().map(|entry| entry["kind"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The audit's entries, after the chain was verified.
+    pub fn entries(&self) -> Vec<Value> {
         let entries = self.flow.read(&self.runtime.topics.audit());
         let mut verifier = Verifier::new(Vec::new(), &[]);
         entries.iter().for_each(|entry| verifier.take(&entry.value));
         verifier.finish().unwrap_or_else(|fault| panic!("{fault}"));
-        entries.iter().map(|entry| entry.json()["kind"].as_str().unwrap().to_owned()).collect()
+        entries.iter().map(|entry| entry.json()).collect()
     }
 }
