@@ -155,12 +155,16 @@ impl Notary {
     /// The checkpoint that is due at wall time `now`; the first one is due at once. Call [`Notary::committed`] when it is
     /// written.
     pub fn due(&self, head: Head, now: Micros) -> Option<Checkpoint> {
-        let is_due = match self.last {
+        self.is_due(head, now).then(|| self.signer.sign(head, now))
+    }
+
+    /// True if a checkpoint is due.
+    pub fn is_due(&self, head: Head, now: Micros) -> bool {
+        match self.last {
             // A clock that went back must not keep the chain from being signed.
             Some((seq, at)) => head.seq != seq && (now < at || now.saturating_sub(at) >= self.interval),
             None => head != Head::NONE,
-        };
-        is_due.then(|| self.signer.sign(head, now))
+        }
     }
 
     /// The chain is signed up to `head` since `now`.

@@ -24,6 +24,7 @@ use sources::Sources;
 mod acting;
 mod circumstances;
 mod command;
+mod deciding;
 mod handover;
 mod life;
 pub mod outputs;

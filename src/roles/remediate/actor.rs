@@ -50,7 +50,7 @@ impl Actor {
     /// True if something is to be written.
     pub(super) fn has_more(&self, now: Micros) -> bool {
         let has_told = self.notices.as_ref().is_some_and(|notices| notices.is_changed() || notices.is_due(now));
-        self.book.has_outputs() || has_told || self.checkpoint(now).is_some()
+        self.book.has_outputs() || has_told || self.is_signing(now)
     }
 
     /// Tells tickets and notices what changed; what follows is done after the commit.
@@ -71,9 +71,13 @@ impl Actor {
         self.notary.as_ref()?.due(self.chain.head(), now)
     }
 
+    fn is_signing(&self, now: Micros) -> bool {
+        self.notary.as_ref().is_some_and(|notary| notary.is_due(self.chain.head(), now))
+    }
+
     /// What was sent is written.
     pub(super) fn committed(&mut self, now: Micros) {
-        let is_signed = self.checkpoint(now).is_some();
+        let is_signed = self.is_signing(now);
         if let Some(notary) = self.notary.as_mut().filter(|_| is_signed) {
             notary.committed(self.chain.head(), now);
         }

@@ -120,14 +120,16 @@ fn every_refusal_is_a_sentence() {
     door.stop();
 }
 
-/// The length says it, so the answer is there before the body: a client that is not done with sending loses it sometimes.
+/// No more is sent than is read: a client that is not done with sending when the door closes loses the answer sometimes.
 #[test]
-fn a_question_that_is_too_long_is_refused_before_it_is_sent() {
+fn a_question_that_is_too_long_is_refused() {
+    const TOO_LONG: usize = (2 << 20) + 1;
     let door = open(Some(engine()), None);
     let mut connection = std::net::TcpStream::connect(door.address()).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = format!("POST /api/v1/query HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", door.address());
-    write!(connection, "{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n", 3 << 20).unwrap();
+    write!(connection, "{head}content-type: application/json\r\ncontent-length: {TOO_LONG}\r\n\r\n").unwrap();
+    connection.write_all(&vec![b'x'; TOO_LONG]).unwrap();
     let mut said = String::new();
     connection.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("HTTP/1.1 413") && said.contains("{\"error\":"), "{said}");
