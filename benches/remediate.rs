@@ -99,7 +99,8 @@ fn latency() {
         tickets: None,
         routing: None,
     };
-    let reach = Reach { adapters: Arc::new(Adapters::new(&[], &[]).expect("none")), github: None, logs: None, sender: None };
+    let reach =
+        Reach { adapters: Arc::new(Adapters::new(&[], &[]).expect("none")), github: None, logs: None, sender: None };
     let stop = Arc::new(AtomicBool::new(false));
     let (worker, seen) = (runtime.clone(), Arc::clone(&stop));
     let worker = std::thread::spawn(move || {
