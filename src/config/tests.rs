@@ -291,7 +291,7 @@ fn a_proposal_names_a_file_of_the_allow_list_and_a_number_in_it() {
     let config = parsed(&good).expect("a valid file").github.expect("tickets");
     assert_eq!(config.proposals[0].key("exports"), ["limits", "exports", "requests_per_minute"]);
     assert_eq!(config.proposals[0].key("a.b\"]")[1], "a.b\"]", "a module is one part of a key, whatever it is called");
-    let refused = |proposal: &str| parsed(proposal).err().expect("a refusal").to_string();
+    let refused = |proposal: &str| parsed(proposal).expect_err("a refusal").to_string();
     for path in [
         "limits.toml",
         "config/../limits.toml",
