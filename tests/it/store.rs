@@ -16,13 +16,13 @@ mod kill;
 mod losing;
 mod lost;
 mod readers;
-mod role;
+pub mod role;
 mod s3;
 mod storage;
 mod views;
 
 /// A store below `folder`, with one measure.
-fn open(folder: &std::path::Path) -> Arc<Store> {
+pub fn open(folder: &std::path::Path) -> Arc<Store> {
     open_at(&Location::parse("file:store", folder).expect("a folder"))
 }
 

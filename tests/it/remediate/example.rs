@@ -18,8 +18,9 @@ use maturion::model::action::Mode;
 use maturion::notify::Routing;
 use maturion::notify::send::Sender;
 use maturion::roles::remediate::hands::{PlatformHands, Reach};
+use maturion::roles::remediate::witness::Tables;
 use maturion::roles::remediate::{Remediate, RemediateSettings};
-use maturion::roles::{Clock, Runtime};
+use maturion::roles::{Clock, RunningRoles, Runtime};
 use serde_json::{Value, json};
 
 use super::plane::{Manner, Plane};
@@ -76,6 +77,9 @@ struct Example {
     stop: Arc<AtomicBool>,
     worker: Option<std::thread::JoinHandle<()>>,
     _runtimes: [tokio::runtime::Runtime; 2],
+    /// The role `store`, and where it keeps the tables.
+    _filling: RunningRoles,
+    _folder: tempfile::TempDir,
 }
 
 impl Example {
@@ -95,10 +99,14 @@ impl Example {
         let config = config(&github.url(), &format!("http://{address}/hook"));
         let stop = Arc::new(AtomicBool::new(false));
         let runtime = Runtime { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..flow.runtime.clone() };
-        let worker = work(runtime, &config, &plane, Arc::clone(&stop));
+        let (_folder, mut _filling) = (tempfile::tempdir().unwrap(), RunningRoles::default());
+        let store = crate::store::open(_folder.path());
+        runtime.fill(&store, crate::store::role::limits(), &mut _filling).unwrap();
+        let logs = Tables::Here(runtime.tables(&store));
+        let worker = work(runtime, &config, &plane, logs, Arc::clone(&stop));
         flow.start();
         let (minute, worker, _runtimes) = (0, Some(worker), [first, second]);
-        Example { flow, clock, plane, github, webhook, minute, is_hopeless, stop, worker, _runtimes }
+        Example { flow, clock, plane, github, webhook, minute, is_hopeless, stop, worker, _runtimes, _filling, _folder }
     }
 
     /// The module fails for a tenth of its requests from the third minute on, until it is restarted.
@@ -114,12 +122,16 @@ impl Example {
         for (module, requests) in OTHERS.map(|name| (name, REQUESTS_OF_OTHERS)).into_iter().chain([(MODULE, REQUESTS)])
         {
             for nth in 0..requests {
-                let status = if module == MODULE && nth < errors { 500 } else { 200 };
-                let record = json!({
+                let mut record = json!({
                     "timestamp": start + nth * MINUTE / requests, "organisation_id": format!("org_{}", nth % 7),
                     "module": module, "source": "edge", "event": "http_request", "route": "/api/threats", "method": "GET",
-                    "status_code": status, "duration_ms": 40.0,
+                    "status_code": 200, "duration_ms": 40.0,
                 });
+                if module == MODULE && nth < errors {
+                    (record["status_code"], record["level"]) = (json!(500), json!("ERROR"));
+                    record["message"] = json!(format!("statement timeout for user{nth}@example.org"));
+                    record["trace_id"] = json!(format!("{:032x}", 0xfeed_0000 + nth));
+                }
                 records.push((nth as i32 % PARTITIONS, serde_json::to_vec(&record).unwrap()));
             }
         }
@@ -222,7 +234,13 @@ fn config(github: &str, webhook: &str) -> Config {
     Config::load(Some(&file), &Default::default()).unwrap()
 }
 
-fn work(runtime: Runtime, config: &Config, plane: &Plane, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+fn work(
+    runtime: Runtime,
+    config: &Config,
+    plane: &Plane,
+    logs: Tables,
+    stop: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<()> {
     let settings = RemediateSettings {
         policy: Arc::new(Policy::compile(&PolicyTexts::shipped(), &[]).unwrap()),
         book: Settings { mode: Mode::Act, ..Settings::default() },
@@ -235,7 +253,7 @@ fn work(runtime: Runtime, config: &Config, plane: &Plane, stop: Arc<AtomicBool>)
     let reach = Reach {
         adapters: Arc::new(Adapters::new(&[plane.control()], &[]).unwrap()),
         github: config.github.clone(),
-        logs: None,
+        logs: Some(logs),
         sender: Some(Arc::new(Sender::new(&config.notify).unwrap())),
     };
     std::thread::spawn(move || {
@@ -257,7 +275,15 @@ fn the_worked_example_from_the_log_to_the_closed_ticket() {
     example.eventually("a ticket", |example| example.issues().len() == 1);
     let issue = example.issues().remove(0);
     assert!(issue.title.starts_with("[HIGH] "), "{issue:#?}");
-    for expected in ["Threat Module Builder", "error_rate", "SELECT", "function_recycle", "maturion incident="] {
+    for expected in [
+        "Threat Module Builder",
+        "error_rate",
+        "SELECT",
+        "function_recycle",
+        "maturion incident=",
+        "ERROR http_request GET /api/threats 500 in 40.0 ms: statement timeout for [email]",
+        "Traces: `000000000000000000000000feed0000`",
+    ] {
         assert!(issue.body.contains(expected), "no {expected} in {}", issue.body);
     }
     example.eventually("a call", |example| example.told("trigger") == 1);
